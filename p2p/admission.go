@@ -1,0 +1,160 @@
+package p2p
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// An Admission decides which peers a node has connections with. Its methods
+// are called from many goroutines at once and must not block.
+type Admission interface {
+	// Proof returns what this node shows to remote, at most [MaxProof] bytes.
+	Proof(remote peer.ID) []byte
+
+	// Check judges what remote showed. That the other end holds remote's key is
+	// already certain. Nil admits it. If the error is a [Refusal], or wraps
+	// one, remote is told that code; otherwise it is told RefusedUnspecified.
+	Check(remote peer.ID, proof []byte) error
+}
+
+// MaxProof bounds what one end shows to the other, in bytes.
+const MaxProof = 4 << 10
+
+// A Refusal is the reason for which a peer is not admitted, as one byte that
+// the peer is told. Package p2p gives a meaning to those below 16; the rest are
+// the Admission's own.
+type Refusal uint8
+
+const (
+	admitted           Refusal = 0
+	RefusedUnspecified Refusal = 1 // no reason is given
+	RefusedMalformed   Refusal = 2 // what the peer sent is not an admission exchange
+	RefusedBusy        Refusal = 3 // too many connections are being admitted; try again
+)
+
+// Error says what the code means.
+func (r Refusal) Error() string {
+	switch r {
+	case RefusedUnspecified:
+		return "no reason given"
+	case RefusedMalformed:
+		return "not understood"
+	case RefusedBusy:
+		return "too busy"
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// A RefusedError says that a connection was made and not admitted.
+type RefusedError struct {
+	Peer peer.ID // the other end
+	Here bool    // true if this node refused Peer, false if Peer refused this node
+	Err  error   // a Refusal where Peer refused; what Check said where this node did
+}
+
+func (e *RefusedError) Error() string {
+	if e.Here {
+		return fmt.Sprintf("refused peer %v: %v", e.Peer, e.Err)
+	}
+	return fmt.Sprintf("refused by peer %v: %v", e.Peer, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// The exchange, once on each new connection, on its first stream:
+//
+//	dialer    version, length of proof, proof
+//	listener  reason 0, length of proof, proof   or   reason
+//
+// The dialer that then refuses the listener closes the connection.
+const admissionVersion = 1
+
+var errNoExchange = errors.New("no admission exchange")
+
+// ask is the dialer's part. It returns nil once both ends admit each other.
+func ask(rw io.ReadWriter, a Admission, remote peer.ID) error {
+	proof, err := proofFor(a, remote)
+	if err != nil {
+		return err
+	}
+	if _, err := rw.Write(append([]byte{admissionVersion}, proof...)); err != nil {
+		return fmt.Errorf("%w: %w", errNoExchange, err)
+	}
+	var status [1]byte
+	if _, err := io.ReadFull(rw, status[:]); err != nil {
+		return fmt.Errorf("%w: %w", errNoExchange, err)
+	}
+	if r := Refusal(status[0]); r != admitted {
+		return &RefusedError{Peer: remote, Err: r}
+	}
+	theirs, err := readProof(rw)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoExchange, err)
+	}
+	if err := a.Check(remote, theirs); err != nil {
+		return &RefusedError{Peer: remote, Here: true, Err: err}
+	}
+	return nil
+}
+
+// answer is the listener's part. It returns nil once it has admitted remote.
+func answer(rw io.ReadWriter, a Admission, remote peer.ID) error {
+	err := judge(rw, a, remote)
+	if err != nil {
+		var r Refusal
+		if !errors.As(err, &r) {
+			r = RefusedUnspecified
+		}
+		_, _ = rw.Write([]byte{byte(r)}) // the refusal stands whether or not it arrives
+		return &RefusedError{Peer: remote, Here: true, Err: err}
+	}
+	proof, err := proofFor(a, remote)
+	if err != nil {
+		return err
+	}
+	_, err = rw.Write(append([]byte{byte(admitted)}, proof...))
+	return err
+}
+
+func judge(r io.Reader, a Admission, remote peer.ID) error {
+	var version [1]byte
+	if _, err := io.ReadFull(r, version[:]); err != nil {
+		return fmt.Errorf("%w: %w", RefusedMalformed, err)
+	}
+	if version[0] != admissionVersion {
+		return RefusedMalformed
+	}
+	proof, err := readProof(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", RefusedMalformed, err)
+	}
+	return a.Check(remote, proof)
+}
+
+// proofFor returns the proof with its length in front.
+func proofFor(a Admission, remote peer.ID) ([]byte, error) {
+	proof := a.Proof(remote)
+	if len(proof) > MaxProof {
+		return nil, fmt.Errorf("proof for peer %v has %d bytes, more than %d", remote, len(proof), MaxProof)
+	}
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(proof))), proof...), nil
+}
+
+func readProof(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint16(size[:])
+	if n > MaxProof {
+		return nil, fmt.Errorf("proof of %d bytes, more than %d", n, MaxProof)
+	}
+	proof := make([]byte, n)
+	_, err := io.ReadFull(r, proof)
+	return proof, err
+}

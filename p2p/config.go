@@ -1,0 +1,76 @@
+package p2p
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config describes a Node. The zero Config is a node on a fresh key that
+// listens on all interfaces on one free port and admits everybody.
+type Config struct {
+	// Key is the node's identity. If nil, New makes one that is lost on Close;
+	// see [LoadKey] and [CreateKey] for one that is kept.
+	Key ed25519.PrivateKey
+
+	// Listen names the addresses to accept connections at, over TCP, QUIC or
+	// WebSocket. Each must be free, else New returns an error. If empty, the
+	// node listens on all IPv4 and IPv6 interfaces, by TCP and WebSocket on
+	// one port and by QUIC on the UDP port of that number.
+	Listen []multiaddr.Multiaddr
+
+	// Port is the port to try first when Listen is empty, so that a node that
+	// comes back is where it was. If it is taken, or zero, a free one is used.
+	Port uint16
+
+	// Admission decides who may connect. If nil, everybody may.
+	Admission Admission
+
+	// DialTimeout bounds one attempt to connect to one address. Zero means
+	// 10 seconds, which covers three retransmissions of a lost SYN.
+	DialTimeout time.Duration
+
+	// Agent is what identify tells admitted peers of this program. If empty,
+	// "p2pnode".
+	Agent string
+
+	// Logger gets what an operator may want to read. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	// Metrics is where the node registers its collector, whose names begin
+	// with p2pnode_p2p_. If nil, it has none.
+	Metrics prometheus.Registerer
+}
+
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	if c.Key == nil {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return c, fmt.Errorf("make a key: %w", err)
+		}
+		c.Key = key
+	}
+	if len(c.Key) != ed25519.PrivateKeySize {
+		errs = append(errs, fmt.Errorf("Config.Key has %d bytes, not %d", len(c.Key), ed25519.PrivateKeySize))
+	}
+	if c.DialTimeout < 0 {
+		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = 10 * time.Second
+	}
+	if c.Agent == "" {
+		c.Agent = "p2pnode"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,206 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// ErrNoAddress says that a peer was to be dialed of which no address is known.
+var ErrNoAddress = errors.New("no known address")
+
+// ErrNoListener says that the peer has no listener for a stream's protocol.
+var ErrNoListener = errors.New("peer has no listener")
+
+// addressTTL is how long an address that was given to Connect is remembered.
+const addressTTL = 30 * time.Minute
+
+// An Attempt is one address that was tried.
+type Attempt struct {
+	Addr multiaddr.Multiaddr
+	Path Path
+	Took time.Duration // zero if it was not tried after all, e.g. for lack of time
+	Err  error
+}
+
+// A DialError reports every address that was tried to reach a peer.
+type DialError struct {
+	Peer     peer.ID
+	Attempts []Attempt // in the order they failed; empty if no address was known
+	Err      error     // why no connection came of it, where that is one reason
+}
+
+func (e *DialError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "dial peer %v: ", e.Peer)
+	if e.Err != nil || len(e.Attempts) == 0 {
+		fmt.Fprintf(&b, "%v", e.Err)
+		return b.String()
+	}
+	for i, a := range e.Attempts {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%v: %v", a.Addr, a.Err)
+		if a.Took > 0 {
+			fmt.Fprintf(&b, " (%v)", a.Took.Round(time.Millisecond))
+		}
+	}
+	return b.String()
+}
+
+// Unwrap returns the one reason if there is one, else those of the attempts.
+func (e *DialError) Unwrap() []error {
+	if e.Err != nil {
+		return []error{e.Err}
+	}
+	errs := make([]error, len(e.Attempts))
+	for i, a := range e.Attempts {
+		errs[i] = a.Err
+	}
+	return errs
+}
+
+// Connect makes sure there is a connection to a peer, dialing it at addrs and
+// at its addresses known from before. It returns when both ends have admitted
+// each other. The error is a [*DialError], and wraps a [*RefusedError] where a
+// connection was made and not admitted. Dials to the same peer at the same
+// time become one.
+func (n *Node) Connect(ctx context.Context, id peer.ID, addrs ...multiaddr.Multiaddr) error {
+	if id == n.id {
+		return nil
+	}
+	n.kit.host.Peerstore().AddAddrs(id, addrs, addressTTL)
+	_, err := n.conn(ctx, id)
+	return err
+}
+
+// Dial opens a stream to a peer for a protocol, such as "/echo/1", over the
+// best connection there is; without one it connects first, to the addresses
+// known. The node's own ID reaches its own listener.
+//
+// Dial does not wait for the peer's answer, so it costs no round trip on a
+// connection that is there. If the peer has no listener for the protocol, the
+// first Read says so.
+func (n *Node) Dial(ctx context.Context, id peer.ID, proto string) (*Stream, error) {
+	if err := n.alive(); err != nil {
+		return nil, err
+	}
+	if id == n.id {
+		return n.dialSelf(ctx, proto)
+	}
+	c, err := n.conn(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := n.open(ctx, c, proto)
+	if err == nil || ctx.Err() != nil || !c.IsClosed() {
+		return s, err
+	}
+	if c, err = n.conn(ctx, id); err != nil { // that connection had just died
+		return nil, err
+	}
+	return n.open(ctx, c, proto)
+}
+
+func (n *Node) open(ctx context.Context, c network.Conn, proto string) (*Stream, error) {
+	raw, err := c.NewStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open stream to peer %v: %w", c.RemotePeer(), err)
+	}
+	if err := raw.SetProtocol(protocol.ID(proto)); err != nil {
+		_ = raw.ResetWithError(network.StreamResourceLimitExceeded)
+		return nil, fmt.Errorf("open stream to peer %v: %w", c.RemotePeer(), err)
+	}
+	return n.newStream(raw, newNamer(raw, proto), streamInfo{
+		local: n.id, remote: c.RemotePeer(), protocol: proto, path: pathTo(c.RemoteMultiaddr()),
+	}), nil
+}
+
+// conn returns the best connection to a peer, dialing if there is none.
+func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
+	if err := n.alive(); err != nil {
+		return nil, err
+	}
+	if c := n.bestConn(id); c != nil {
+		return c, nil
+	}
+	// libp2p keeps an address that failed from being dialed again for a while.
+	// Somebody asked for this dial, so it is made.
+	n.kit.swarm.Backoff().Clear(id)
+	c, err := n.kit.swarm.DialPeer(ctx, id)
+	if err != nil {
+		n.dialsFailed.Add(1)
+		return nil, n.dialError(ctx, id, err)
+	}
+	if best := n.bestConn(id); best != nil {
+		return best, nil
+	}
+	return c, nil
+}
+
+func (n *Node) bestConn(id peer.ID) network.Conn {
+	var best network.Conn
+	for _, c := range n.kit.swarm.ConnsToPeer(id) {
+		if !c.IsClosed() && (best == nil || better(c, best)) {
+			best = c
+		}
+	}
+	return best
+}
+
+// dialError makes of what the swarm says an error that has each address once.
+func (n *Node) dialError(ctx context.Context, id peer.ID, err error) error {
+	out := &DialError{Peer: id}
+	var all *swarm.DialError
+	if !errors.As(err, &all) {
+		out.Err = err
+		return out
+	}
+	refused := n.gate.reason(id)
+	for _, e := range all.DialErrors {
+		took, cause := n.dials.take(id, e.Address)
+		if cause == nil {
+			cause = e.Cause
+		}
+		cause = plain(cause)
+		if refused != nil && errors.Is(e.Cause, swarm.ErrGaterDisallowedConnection) {
+			cause = refused
+		}
+		out.Attempts = append(out.Attempts, Attempt{Addr: e.Address, Path: pathTo(e.Address), Took: took, Err: cause})
+	}
+	switch {
+	case final(refused):
+		out.Err = refused
+	case ctx.Err() != nil:
+		out.Err = context.Cause(ctx)
+	case len(out.Attempts) == 0 && errors.Is(err, swarm.ErrNoAddresses):
+		out.Err = ErrNoAddress
+	case len(out.Attempts) == 0:
+		out.Err = all.Cause
+	}
+	return out
+}
+
+// plain takes off what says again what was dialed, which an Attempt tells.
+func plain(err error) error {
+	var mismatch sec.ErrPeerIDMismatch
+	if errors.As(err, &mismatch) {
+		return fmt.Errorf("another peer is there: %v", mismatch.Actual)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,30 @@
+// Package p2p runs one node: an identity key, the sockets it listens on, and
+// the connections it keeps to other nodes.
+//
+// A peer is named by its peer ID, the hash of its public key, never by an
+// address. A [Node] dials a peer by whichever of its known addresses answers
+// and proves that ID, and opens [Stream]s to it. A stream is a [net.Conn] with
+// half-close; [Stream.Path] tells how its bytes travel.
+//
+//	node, err := p2p.New(p2p.Config{})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	defer node.Close()
+//	listener, err := node.Listen("/echo/1")
+//	...
+//	stream, err := node.Dial(ctx, peerID, "/echo/1")
+//
+// # Admission
+//
+// [Config.Admission] decides who may connect. Both ends of every new
+// connection run one exchange, on a stream of its own, before anything else is
+// answered on that connection: a peer that is refused learns no protocol, no
+// address and no more than one byte of reason. The exchange is described in
+// docs/protocol.md, and costs one round trip.
+//
+// # What it does not do
+//
+// A node knows no mesh and no names, and does not look for addresses: package
+// dht finds peers, package overlay names them. Nothing public is contacted.
+package p2p

@@ -1,0 +1,302 @@
+package p2p
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// ErrClosed is what methods of a closed Node return. It is [net.ErrClosed].
+var ErrClosed = fmt.Errorf("node: %w", net.ErrClosed)
+
+// A Node is this process's end of all its streams. Its methods may be called
+// from several goroutines at once.
+type Node struct {
+	// Set by New and never changed.
+	id    peer.ID
+	log   *slog.Logger
+	kit   *hostKit
+	gate  *gate
+	dials *dialLog
+
+	bytesIn, bytesOut         atomic.Uint64
+	streamsTotal, dialsFailed atomic.Uint64
+	unregister                func()
+	closing                   chan struct{}
+	closeOnce                 sync.Once
+	closeErr                  error
+
+	mu        sync.Mutex // guards the fields below; never held while dialing
+	listeners map[string]*Listener
+	streams   map[peer.ID]int // open, by the peer at the other end
+	changed   chan struct{}   // closed and replaced when connections change
+	self      *loop           // nil until first dialed
+}
+
+// New starts a node. On error nothing is left open.
+func New(c Config) (_ *Node, err error) {
+	if c, err = c.withDefaults(); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	n, err := newNode(c)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	if err := errors.Join(n.listen(c), n.register(c.Metrics)); err != nil {
+		n.Close()
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	return n, nil
+}
+
+func newNode(c Config) (*Node, error) {
+	key, err := crypto.UnmarshalEd25519PrivateKey(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	id, err := PeerID(c.Key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		id: id, log: c.Logger, gate: newGate(c.Admission, c.Logger), dials: newDialLog(),
+		closing:   make(chan struct{}),
+		listeners: map[string]*Listener{},
+		streams:   map[peer.ID]int{},
+		changed:   make(chan struct{}),
+	}
+	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
+		return nil, err
+	}
+	n.kit.swarm.Notify(&network.NotifyBundle{
+		ConnectedF:    func(network.Network, network.Conn) { n.change() },
+		DisconnectedF: func(network.Network, network.Conn) { n.change() },
+	})
+	n.kit.host.Start()
+	return n, nil
+}
+
+func (n *Node) listen(c Config) error {
+	if len(c.Listen) > 0 {
+		return n.kit.listen(c.Listen)
+	}
+	addrs, err := listenAddrs(c.Port)
+	if err != nil {
+		return err
+	}
+	return n.kit.listen(addrs)
+}
+
+// ID returns the node's peer ID.
+func (n *Node) ID() peer.ID { return n.id }
+
+// Addrs returns the addresses at which peers may reach the node now, without
+// the peer ID: those it listens on, an unspecified one given as each
+// interface's own.
+func (n *Node) Addrs() []multiaddr.Multiaddr { return n.kit.host.Addrs() }
+
+// Port returns the port of the first address the node listens at, or 0: what
+// [Config.Port] should be for the node to come back to the same place.
+func (n *Node) Port() uint16 {
+	for _, a := range n.kit.swarm.ListenAddresses() {
+		for _, code := range []int{multiaddr.P_TCP, multiaddr.P_UDP} {
+			if c, err := a.ValueForProtocol(code); err == nil {
+				var port uint16
+				if _, err := fmt.Sscan(c, &port); err == nil {
+					return port
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// Host returns the libp2p host under the node, for package dht and for libp2p
+// protocols of one's own. Closing it is the node's business.
+func (n *Node) Host() host.Host { return n.kit.host }
+
+// KnownAddrs returns the addresses at which Dial would try a peer.
+func (n *Node) KnownAddrs(id peer.ID) []multiaddr.Multiaddr {
+	return n.kit.host.Peerstore().Addrs(id)
+}
+
+// A Connection is a connection to a peer that both ends have admitted.
+type Connection struct {
+	Peer    peer.ID
+	Path    Path
+	Addr    multiaddr.Multiaddr // the peer's
+	Inbound bool                // whether the peer made it
+	Since   time.Time
+	Streams int // open on it, the node's own business included
+}
+
+// Connections returns the connections there are, ordered by peer ID and then
+// from best to worst.
+func (n *Node) Connections() []Connection {
+	conns := n.kit.swarm.Conns()
+	slices.SortFunc(conns, func(a, b network.Conn) int {
+		if c := strings.Compare(string(a.RemotePeer()), string(b.RemotePeer())); c != 0 {
+			return c
+		}
+		if better(a, b) {
+			return -1
+		}
+		return 1
+	})
+	out := make([]Connection, len(conns))
+	for i, c := range conns {
+		stat := c.Stat()
+		out[i] = Connection{
+			Peer: c.RemotePeer(), Path: pathTo(c.RemoteMultiaddr()), Addr: c.RemoteMultiaddr(),
+			Inbound: stat.Direction == network.DirInbound, Since: stat.Opened, Streams: stat.NumStreams,
+		}
+	}
+	return out
+}
+
+// PathTo returns the path that a stream to a peer would take now, or
+// PathUnknown if there is no connection.
+func (n *Node) PathTo(id peer.ID) Path {
+	if id == n.id {
+		return PathSelf
+	}
+	c := n.bestConn(id)
+	if c == nil {
+		return PathUnknown
+	}
+	return pathTo(c.RemoteMultiaddr())
+}
+
+// Watch yields the node's connections as they are, then again after each
+// change, until ctx ends or the node closes. A slow reader skips to the newest.
+func (n *Node) Watch(ctx context.Context) iter.Seq[[]Connection] {
+	return func(yield func([]Connection) bool) {
+		for {
+			n.mu.Lock()
+			changed := n.changed
+			n.mu.Unlock()
+			if !yield(n.Connections()) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			case <-n.closing:
+				return
+			}
+		}
+	}
+}
+
+func (n *Node) change() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// Ping measures one round trip to a peer, connecting if need be.
+func (n *Node) Ping(ctx context.Context, id peer.ID) (time.Duration, error) {
+	if id == n.id {
+		return 0, nil
+	}
+	if _, err := n.conn(ctx, id); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	result, ok := <-ping.Ping(ctx, n.kit.host, id)
+	if !ok {
+		return 0, fmt.Errorf("ping peer %v: %w", id, context.Cause(ctx))
+	}
+	if result.Error != nil {
+		return 0, fmt.Errorf("ping peer %v: %w", id, result.Error)
+	}
+	return result.RTT, nil
+}
+
+// Disconnect closes all connections to a peer, and so all streams.
+func (n *Node) Disconnect(id peer.ID) error {
+	return n.kit.swarm.ClosePeer(id)
+}
+
+// Close drops all connections and waits until the node's goroutines are gone.
+// It may be called more than once and at any time.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		close(n.closing)
+		n.closeListeners()
+		if n.unregister != nil {
+			n.unregister()
+		}
+		n.closeErr = n.kit.Close()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.self != nil {
+			n.closeErr = errors.Join(n.closeErr, n.self.Close())
+		}
+	})
+	return n.closeErr
+}
+
+func (n *Node) closeListeners() {
+	n.mu.Lock()
+	var all []*Listener
+	for _, l := range n.listeners {
+		all = append(all, l)
+	}
+	n.mu.Unlock()
+	for _, l := range all {
+		l.Close()
+	}
+}
+
+func (n *Node) alive() error {
+	select {
+	case <-n.closing:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
+// holdTag keeps the connections that carry streams from being closed when
+// there are too many.
+const holdTag = "stream"
+
+func (n *Node) streamOpened(id peer.ID) {
+	n.streamsTotal.Add(1)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.streams[id]++
+	if n.streams[id] == 1 {
+		n.kit.host.ConnManager().Protect(id, holdTag)
+	}
+}
+
+func (n *Node) streamClosed(id peer.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.streams[id]--
+	if n.streams[id] == 0 {
+		delete(n.streams, id)
+		n.kit.host.ConnManager().Unprotect(id, holdTag)
+	}
+}

@@ -1,0 +1,83 @@
+package p2p
+
+import (
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// A Path is how bytes go to a peer. A smaller Path, other than PathUnknown, is
+// the better one.
+type Path uint8
+
+const (
+	PathUnknown Path = iota
+	PathSelf         // inside this process
+	PathUnix         // a kernel socket on this machine
+	PathLAN          // a loopback, link-local or private address
+	PathDirect       // a public address
+	PathRelay        // through another member
+)
+
+var pathNames = [...]string{"unknown", "self", "unix", "lan", "direct", "relay"}
+
+// String returns the path's word, e.g. "lan".
+func (p Path) String() string {
+	if int(p) < len(pathNames) {
+		return pathNames[p]
+	}
+	return pathNames[PathUnknown]
+}
+
+// MarshalText writes the path's word, which is how JSON shows it.
+func (p Path) MarshalText() ([]byte, error) {
+	return []byte(p.String()), nil
+}
+
+// pathTo tells how a remote address is reached.
+func pathTo(addr multiaddr.Multiaddr) Path {
+	if len(addr) == 0 {
+		return PathUnknown
+	}
+	for _, c := range addr {
+		switch c.Protocol().Code {
+		case multiaddr.P_CIRCUIT:
+			return PathRelay
+		case multiaddr.P_UNIX:
+			return PathUnix
+		}
+	}
+	if manet.IsPublicAddr(addr) {
+		return PathDirect
+	}
+	return PathLAN
+}
+
+// transportRank orders the transports of one path by what they cost: QUIC
+// takes three times the CPU of TCP for each byte (docs/performance.md), and
+// WebSocket adds frames to TCP.
+func transportRank(addr multiaddr.Multiaddr) int {
+	rank := 3
+	for _, c := range addr {
+		switch c.Protocol().Code {
+		case multiaddr.P_TCP:
+			rank = 0
+		case multiaddr.P_QUIC_V1:
+			rank = 1
+		case multiaddr.P_WS, multiaddr.P_WSS:
+			rank = 2
+		}
+	}
+	return rank
+}
+
+// better tells whether streams should rather go over a than over b.
+func better(a, b network.Conn) bool {
+	if pa, pb := pathTo(a.RemoteMultiaddr()), pathTo(b.RemoteMultiaddr()); pa != pb {
+		return pa < pb
+	}
+	if ta, tb := transportRank(a.RemoteMultiaddr()), transportRank(b.RemoteMultiaddr()); ta != tb {
+		return ta < tb
+	}
+	return a.Stat().Opened.Before(b.Stat().Opened) // both ends settle on one
+}

@@ -1,0 +1,161 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// ErrReset says that one end gave a stream up with Reset, or that the
+// connection under it broke.
+var ErrReset = errors.New("stream reset")
+
+// An Addr is an end of a stream: a peer, and the protocol it speaks there.
+type Addr struct {
+	Peer     peer.ID
+	Protocol string
+}
+
+// Network returns "p2p".
+func (Addr) Network() string { return "p2p" }
+
+// String returns the peer ID followed by the protocol.
+func (a Addr) String() string { return a.Peer.String() + a.Protocol }
+
+// A Stream carries bytes both ways between two nodes. It is a [net.Conn]; its
+// methods may be called from several goroutines at once. Bytes arrive in
+// order, once, or the stream ends with an error.
+type Stream struct {
+	node *Node
+	info streamInfo
+	raw  network.MuxedStream
+	rw   io.ReadWriter // raw, or what names the protocol on raw first
+
+	// yamux allows one Read and one Write at a time: a second would spend the
+	// same window again.
+	rmu, wmu sync.Mutex
+
+	closed atomic.Bool
+}
+
+var _ net.Conn = (*Stream)(nil)
+
+type streamInfo struct {
+	local, remote peer.ID
+	protocol      string
+	path          Path
+}
+
+func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamInfo) *Stream {
+	n.streamOpened(info.remote)
+	return &Stream{node: n, info: info, raw: raw, rw: rw}
+}
+
+// Peer returns the peer at the other end, whose key is proven.
+func (s *Stream) Peer() peer.ID { return s.info.remote }
+
+// Path tells how the stream's bytes travel.
+func (s *Stream) Path() Path { return s.info.path }
+
+// LocalAddr returns this end, an [Addr].
+func (s *Stream) LocalAddr() net.Addr { return Addr{s.info.local, s.info.protocol} }
+
+// RemoteAddr returns the other end, an [Addr].
+func (s *Stream) RemoteAddr() net.Addr { return Addr{s.info.remote, s.info.protocol} }
+
+// Read returns io.EOF once the other end has closed its side for writing and
+// all it wrote has been read. Other errors are [*net.OpError]s around
+// [os.ErrDeadlineExceeded], [net.ErrClosed], [ErrReset] or what broke.
+func (s *Stream) Read(p []byte) (int, error) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	k, err := s.rw.Read(p)
+	s.node.bytesIn.Add(uint64(k))
+	return k, s.opError("read", err)
+}
+
+// Write returns once the bytes are under way, not when they have arrived. Its
+// errors are as Read's.
+func (s *Stream) Write(p []byte) (int, error) {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	k, err := s.rw.Write(p)
+	s.node.bytesOut.Add(uint64(k))
+	return k, s.opError("write", err)
+}
+
+// CloseWrite tells the other end that no more will be written; it reads io.EOF
+// after what is under way. Reading goes on.
+func (s *Stream) CloseWrite() error {
+	s.flush()
+	return s.opError("close", s.raw.CloseWrite())
+}
+
+// Close ends the stream for reading and writing. What was written before is
+// still sent; to know that it arrived, wait for the other end to say so. It
+// may be called more than once, and returns nil.
+func (s *Stream) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	defer s.node.streamClosed(s.info.remote)
+	s.flush()
+	_ = s.raw.Close() // an error here is that the other end went first
+	return nil
+}
+
+// Reset gives the stream up: both ends get [ErrReset], and bytes under way are
+// dropped.
+func (s *Stream) Reset() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	defer s.node.streamClosed(s.info.remote)
+	_ = s.raw.Reset() // an error here is that the other end went first
+	return nil
+}
+
+// flush names the protocol to the other end if nothing was written yet.
+func (s *Stream) flush() {
+	if n, ok := s.rw.(*namer); ok {
+		n.Flush()
+	}
+}
+
+// SetDeadline sets the time after which Read and Write fail with
+// [os.ErrDeadlineExceeded]; the zero time means never.
+func (s *Stream) SetDeadline(t time.Time) error { return s.opError("set", s.raw.SetDeadline(t)) }
+
+// SetReadDeadline is SetDeadline for Read alone.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	return s.opError("set", s.raw.SetReadDeadline(t))
+}
+
+// SetWriteDeadline is SetDeadline for Write alone.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	return s.opError("set", s.raw.SetWriteDeadline(t))
+}
+
+func (s *Stream) opError(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		err = os.ErrDeadlineExceeded
+	case s.closed.Load():
+		err = net.ErrClosed
+	case errors.Is(err, network.ErrReset):
+		err = ErrReset
+	}
+	return &net.OpError{Op: op, Net: "p2p", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: err}
+}
