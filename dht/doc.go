@@ -1,0 +1,23 @@
+// Package dht finds peers. A [DHT] is a private Kademlia over a [p2p.Node]:
+// nobody but the peers that the node admits takes part, and nothing public is
+// contacted.
+//
+//	table, err := dht.New(node, dht.Config{})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	defer table.Close()
+//	stop := table.Provide("greetings")      // found by others, until stopped
+//	addrs, err := table.FindPeer(ctx, id)    // where is this peer
+//	for peer := range table.Providers(ctx, "greetings") {
+//		...
+//	}
+//
+// What others say is a hint: that a peer has an ID is proven when it is dialed,
+// a record counts for what its [Validator] finds in it, and a provider may not
+// provide.
+//
+// Records and provider records live in the memory of the 20 peers whose IDs
+// are nearest to the key (bucket size of the Kademlia paper). Their owner
+// publishes them again, see [Config.Republish].
+package dht
