@@ -24,6 +24,9 @@ type Admission interface {
 // MaxProof bounds what one end shows to the other, in bytes.
 const MaxProof = 4 << 10
 
+// maxExchange is the most that one end sends, in bytes.
+const maxExchange = 1 + 2 + MaxProof
+
 // A Refusal is the reason for which a peer is not admitted, as one byte that
 // the peer is told. Package p2p gives a meaning to those below 16; the rest are
 // the Admission's own.
@@ -49,7 +52,8 @@ func (r Refusal) Error() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// A RefusedError says that a connection was made and not admitted.
+// A RefusedError says that a connection was made and not admitted. Its text
+// leaves out the peer, which what wraps it names.
 type RefusedError struct {
 	Peer peer.ID // the other end
 	Here bool    // true if this node refused Peer, false if Peer refused this node
@@ -58,9 +62,9 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	if e.Here {
-		return fmt.Sprintf("refused peer %v: %v", e.Peer, e.Err)
+		return fmt.Sprintf("peer is refused: %v", e.Err)
 	}
-	return fmt.Sprintf("refused by peer %v: %v", e.Peer, e.Err)
+	return fmt.Sprintf("peer refuses: %v", e.Err)
 }
 
 // Unwrap returns the reason.
@@ -104,21 +108,25 @@ func ask(rw io.ReadWriter, a Admission, remote peer.ID) error {
 
 // answer is the listener's part. It returns nil once it has admitted remote.
 func answer(rw io.ReadWriter, a Admission, remote peer.ID) error {
-	err := judge(rw, a, remote)
-	if err != nil {
-		var r Refusal
-		if !errors.As(err, &r) {
-			r = RefusedUnspecified
-		}
-		_, _ = rw.Write([]byte{byte(r)}) // the refusal stands whether or not it arrives
-		return &RefusedError{Peer: remote, Here: true, Err: err}
+	if err := judge(rw, a, remote); err != nil {
+		return refuse(rw, remote, err)
 	}
 	proof, err := proofFor(a, remote)
 	if err != nil {
-		return err
+		return refuse(rw, remote, err)
 	}
 	_, err = rw.Write(append([]byte{byte(admitted)}, proof...))
 	return err
+}
+
+// refuse tells remote the reason. The refusal stands whether or not it arrives.
+func refuse(w io.Writer, remote peer.ID, reason error) error {
+	var r Refusal
+	if !errors.As(reason, &r) || r == admitted {
+		r = RefusedUnspecified
+	}
+	_, _ = w.Write([]byte{byte(r)})
+	return &RefusedError{Peer: remote, Here: true, Err: reason}
 }
 
 func judge(r io.Reader, a Admission, remote peer.ID) error {
@@ -140,7 +148,7 @@ func judge(r io.Reader, a Admission, remote peer.ID) error {
 func proofFor(a Admission, remote peer.ID) ([]byte, error) {
 	proof := a.Proof(remote)
 	if len(proof) > MaxProof {
-		return nil, fmt.Errorf("proof for peer %v has %d bytes, more than %d", remote, len(proof), MaxProof)
+		return nil, fmt.Errorf("own proof has %d bytes, more than %d", len(proof), MaxProof)
 	}
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(proof))), proof...), nil
 }

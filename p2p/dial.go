@@ -29,7 +29,7 @@ const addressTTL = 30 * time.Minute
 type Attempt struct {
 	Addr multiaddr.Multiaddr
 	Path Path
-	Took time.Duration // zero if it was not tried after all, e.g. for lack of time
+	Took time.Duration // until it failed or a connection was there; zero if it was not tried
 	Err  error
 }
 
@@ -43,12 +43,14 @@ type DialError struct {
 func (e *DialError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "dial peer %v: ", e.Peer)
-	if e.Err != nil || len(e.Attempts) == 0 {
+	if e.Err != nil {
 		fmt.Fprintf(&b, "%v", e.Err)
-		return b.String()
+		if e.decided() {
+			return b.String()
+		}
 	}
 	for i, a := range e.Attempts {
-		if i > 0 {
+		if i > 0 || e.Err != nil {
 			b.WriteString("; ")
 		}
 		fmt.Fprintf(&b, "%v: %v", a.Addr, a.Err)
@@ -57,6 +59,12 @@ func (e *DialError) Error() string {
 		}
 	}
 	return b.String()
+}
+
+// decided tells whether the one reason would have been the same at any address.
+func (e *DialError) decided() bool {
+	var refused *RefusedError
+	return errors.As(e.Err, &refused) || errors.Is(e.Err, ErrClosed)
 }
 
 // Unwrap returns the one reason if there is one, else those of the attempts.
@@ -77,6 +85,9 @@ func (e *DialError) Unwrap() []error {
 // connection was made and not admitted. Dials to the same peer at the same
 // time become one.
 func (n *Node) Connect(ctx context.Context, id peer.ID, addrs ...multiaddr.Multiaddr) error {
+	if err := n.alive(); err != nil {
+		return err
+	}
 	if id == n.id {
 		return nil
 	}
@@ -96,6 +107,16 @@ func (n *Node) Dial(ctx context.Context, id peer.ID, proto string) (*Stream, err
 	if err := n.alive(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := n.bound(ctx)
+	defer cancel()
+	s, err := n.dial(ctx, id, proto)
+	if err != nil && n.alive() != nil {
+		return nil, ErrClosed // whatever it broke first
+	}
+	return s, err
+}
+
+func (n *Node) dial(ctx context.Context, id peer.ID, proto string) (*Stream, error) {
 	if id == n.id {
 		return n.dialSelf(ctx, proto)
 	}
@@ -123,25 +144,28 @@ func (n *Node) open(ctx context.Context, c network.Conn, proto string) (*Stream,
 		return nil, fmt.Errorf("open stream to peer %v: %w", c.RemotePeer(), err)
 	}
 	return n.newStream(raw, newNamer(raw, proto), streamInfo{
-		local: n.id, remote: c.RemotePeer(), protocol: proto, path: pathTo(c.RemoteMultiaddr()),
+		local: n.id, remote: c.RemotePeer(), protocol: proto, path: pathTo(c.RemoteMultiaddr()), lingers: runsYamux(c),
 	}), nil
 }
 
 // conn returns the best connection to a peer, dialing if there is none.
 func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
-	if err := n.alive(); err != nil {
-		return nil, err
-	}
 	if c := n.bestConn(id); c != nil {
 		return c, nil
 	}
+	ctx, cancel := n.bound(ctx)
+	defer cancel()
 	// libp2p keeps an address that failed from being dialed again for a while.
 	// Somebody asked for this dial, so it is made.
 	n.kit.swarm.Backoff().Clear(id)
+	began := time.Now()
 	c, err := n.kit.swarm.DialPeer(ctx, id)
 	if err != nil {
 		n.dialsFailed.Add(1)
-		return nil, n.dialError(ctx, id, err)
+		if n.alive() != nil {
+			return nil, ErrClosed
+		}
+		return nil, n.dialError(ctx, id, began, err)
 	}
 	if best := n.bestConn(id); best != nil {
 		return best, nil
@@ -160,34 +184,31 @@ func (n *Node) bestConn(id peer.ID) network.Conn {
 }
 
 // dialError makes of what the swarm says an error that has each address once.
-func (n *Node) dialError(ctx context.Context, id peer.ID, err error) error {
+func (n *Node) dialError(ctx context.Context, id peer.ID, began time.Time, err error) error {
 	out := &DialError{Peer: id}
+	var refused error
 	var all *swarm.DialError
-	if !errors.As(err, &all) {
-		out.Err = err
-		return out
-	}
-	refused := n.gate.reason(id)
-	for _, e := range all.DialErrors {
-		took, cause := n.dials.take(id, e.Address)
-		if cause == nil {
-			cause = e.Cause
+	if errors.As(err, &all) {
+		for _, e := range all.DialErrors {
+			a := n.dials.attempt(id, e.Address, e.Cause)
+			if reason := n.gate.reason(id); reason != nil && errors.Is(e.Cause, swarm.ErrGaterDisallowedConnection) {
+				a.Err, refused = reason, reason
+			}
+			out.Attempts = append(out.Attempts, a)
 		}
-		cause = plain(cause)
-		if refused != nil && errors.Is(e.Cause, swarm.ErrGaterDisallowedConnection) {
-			cause = refused
-		}
-		out.Attempts = append(out.Attempts, Attempt{Addr: e.Address, Path: pathTo(e.Address), Took: took, Err: cause})
+		err = all.Cause
 	}
+	// The swarm lists no more than sixteen, and none when ctx has ended.
+	out.Attempts = append(out.Attempts, n.dials.others(id, began, out.Attempts)...)
 	switch {
 	case final(refused):
 		out.Err = refused
 	case ctx.Err() != nil:
 		out.Err = context.Cause(ctx)
-	case len(out.Attempts) == 0 && errors.Is(err, swarm.ErrNoAddresses):
+	case errors.Is(err, swarm.ErrNoAddresses):
 		out.Err = ErrNoAddress
-	case len(out.Attempts) == 0:
-		out.Err = all.Cause
+	case len(out.Attempts) == 0 || all == nil:
+		out.Err = err
 	}
 	return out
 }

@@ -23,26 +23,40 @@ const (
 	// lost packets on the way.
 	admissionTimeout = 5 * time.Second
 
-	// maxAdmissions bounds how many connections from outside may be in the
-	// exchange at once.
-	maxAdmissions = 128
+	// farewellTimeout is how long a peer that was refused has to read why and
+	// to hang up. A connection that is closed at once may take the reason with
+	// it: TCP and QUIC both drop what was not yet sent.
+	farewellTimeout = time.Second
 )
 
 // A gate runs the admission exchange on every new connection. libp2p asks it
 // after the handshake and before it answers anything on the connection: see
-// Swarm.addConn in go-libp2p's p2p/net/swarm/swarm.go.
+// Swarm.addConn in go-libp2p's p2p/net/swarm/swarm.go. Until it has answered
+// the connection must not be closed through libp2p, which does not count it
+// yet and would count it out all the same.
 type gate struct {
-	admission Admission
-	log       *slog.Logger
-	incoming  chan struct{} // one token for each exchange that a peer began
-	refused   atomic.Uint64 // connections not admitted
+	// Set by newGate and never changed.
+	admission         Admission
+	log               *slog.Logger
+	timeout, farewell time.Duration
+	life              context.Context
+	close             context.CancelFunc // ends all exchanges
+
+	turns   turns         // the exchanges that peers began
+	refused atomic.Uint64 // connections not admitted
 
 	mu  sync.Mutex
 	why map[peer.ID]error // why the last connection we made was not admitted
 }
 
 func newGate(a Admission, log *slog.Logger) *gate {
-	return &gate{admission: a, log: log, incoming: make(chan struct{}, maxAdmissions), why: map[peer.ID]error{}}
+	g := &gate{
+		admission: a, log: log, timeout: admissionTimeout, farewell: farewellTimeout,
+		turns: turns{max: maxAdmissions, maxEach: maxAddressAdmissions},
+		why:   map[peer.ID]error{},
+	}
+	g.life, g.close = context.WithCancel(context.Background())
+	return g
 }
 
 func (g *gate) InterceptPeerDial(peer.ID) bool                                           { return true }
@@ -55,10 +69,12 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 	if g.admission == nil {
 		return true, 0
 	}
-	outbound := c.Stat().Direction == network.DirOutbound
-	err := g.admit(c, outbound)
-	if outbound {
+	var err error
+	if c.Stat().Direction == network.DirOutbound {
+		err = g.enter(c)
 		g.remember(c.RemotePeer(), err)
+	} else {
+		err = g.letIn(c)
 	}
 	if err != nil {
 		g.refused.Add(1)
@@ -67,48 +83,104 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 	return err == nil, 0
 }
 
-func (g *gate) admit(c network.Conn, outbound bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), admissionTimeout)
-	defer cancel()
-	if !outbound {
-		select {
-		case g.incoming <- struct{}{}:
-			defer func() { <-g.incoming }()
-		default:
-			return &RefusedError{Peer: c.RemotePeer(), Here: true, Err: RefusedBusy}
-		}
-	}
-	stream, err := exchangeStream(ctx, c, outbound)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoExchange, err)
-	}
-	defer stream.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() }) // frees a Read or Write that hangs
-	defer stop()
-	if outbound {
-		return ask(stream, g.admission, c.RemotePeer())
-	}
-	return answer(stream, g.admission, c.RemotePeer())
+// enter runs the exchange on a connection that this node made.
+func (g *gate) enter(c network.Conn) error {
+	return g.exchange(c, g.timeout, true, func(s exchangeStream) error {
+		return ask(s, g.admission, c.RemotePeer())
+	})
 }
 
-// exchangeStream returns the connection's first stream. It is taken from the
-// muxer, below libp2p, which does not yet know the connection.
-func exchangeStream(ctx context.Context, c network.Conn, open bool) (io.ReadWriteCloser, error) {
-	stop := context.AfterFunc(ctx, func() { c.Close() }) // yamux's AcceptStream has no ctx
+// letIn runs the exchange on a connection that the peer made.
+func (g *gate) letIn(c network.Conn) error {
+	from := addressOf(c.RemoteMultiaddr())
+	if !g.turns.take(from) {
+		return g.exchange(c, g.farewell, false, func(s exchangeStream) error {
+			return refuse(s, c.RemotePeer(), RefusedBusy)
+		})
+	}
+	defer g.turns.done(from)
+	return g.exchange(c, g.timeout, false, func(s exchangeStream) error {
+		return answer(s, g.admission, c.RemotePeer())
+	})
+}
+
+// exchange calls run with the stream of the exchange, for at most timeout.
+func (g *gate) exchange(c network.Conn, timeout time.Duration, open bool, run func(exchangeStream) error) error {
+	ctx, cancel := context.WithTimeout(g.life, timeout)
+	defer cancel()
+	s, err := firstStream(ctx, c, open)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoExchange, orCause(ctx, err))
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) }) // frees a Read or Write that hangs
 	defer stop()
+	err = run(s)
+	if err != nil && !open && ctx.Err() == nil {
+		g.awaitHangUp(s)
+	}
+	return err
+}
+
+// awaitHangUp reads what a refused peer may still send, which is no more than
+// the rest of an exchange, until it hangs up.
+func (g *gate) awaitHangUp(s exchangeStream) {
+	if s.SetReadDeadline(time.Now().Add(g.farewell)) == nil {
+		_, _ = io.CopyN(io.Discard, s, maxExchange)
+	}
+}
+
+// orCause returns why ctx ended if it has, since err only follows from that.
+func orCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// An exchangeStream is a connection's first stream. It is taken from the
+// muxer, below libp2p, which does not yet know the connection.
+type exchangeStream interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+	SetReadDeadline(time.Time) error
+}
+
+func firstStream(ctx context.Context, c network.Conn, open bool) (exchangeStream, error) {
 	var q *quic.Conn
 	var y *yamux.Session
 	switch {
-	case c.As(&q) && open:
-		return q.OpenStreamSync(ctx)
 	case c.As(&q):
-		return q.AcceptStream(ctx)
+		return firstQUIC(ctx, q, open)
 	case c.As(&y) && open:
 		return y.OpenStream(ctx)
 	case c.As(&y):
+		stop := context.AfterFunc(ctx, func() { y.Close() }) // AcceptStream has no ctx
+		defer stop()
 		return y.AcceptStream()
 	}
 	return nil, fmt.Errorf("transport of %v has no stream to run it on", c.RemoteMultiaddr())
+}
+
+func firstQUIC(ctx context.Context, q *quic.Conn, open bool) (exchangeStream, error) {
+	take := q.AcceptStream
+	if open {
+		take = q.OpenStreamSync
+	}
+	s, err := take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return quicExchange{s}, nil
+}
+
+// A quicExchange closes for reading too, without which the stream would count
+// against the connection's limit as long as that lives.
+type quicExchange struct{ *quic.Stream }
+
+func (s quicExchange) Close() error {
+	s.CancelRead(0)
+	return s.Stream.Close()
 }
 
 // remember keeps why a peer was not admitted, for the dial that waits to hear.

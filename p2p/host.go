@@ -10,6 +10,7 @@ import (
 	"math"
 	"time"
 
+	coreconnmgr "github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -72,7 +73,7 @@ func (k *hostKit) Close() error {
 }
 
 // newHost builds a host that has not begun to listen.
-func newHost(c Config, key crypto.PrivKey, g *gate, log *dialLog) (_ *hostKit, err error) {
+func newHost(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) (_ *hostKit, err error) {
 	kit := &hostKit{}
 	defer func() {
 		if err != nil {
@@ -91,7 +92,7 @@ func newHost(c Config, key crypto.PrivKey, g *gate, log *dialLog) (_ *hostKit, e
 	return kit, kit.addHost(c)
 }
 
-func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g *gate) error {
+func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater) error {
 	id, err := peer.IDFromPrivateKey(key)
 	if err != nil {
 		return err
@@ -120,7 +121,7 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g *gate) error {
 	return nil
 }
 
-func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g *gate, log *dialLog) error {
+func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) error {
 	rm := k.resources
 	muxers := []upgrader.StreamMuxer{{ID: libp2pyamux.ID, Muxer: newMuxer()}}
 	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
@@ -168,14 +169,15 @@ func newMuxer() network.Multiplexer {
 	return (*libp2pyamux.Transport)(config)
 }
 
-func newQUIC(key crypto.PrivKey, g *gate, rm network.ResourceManager) (transport.Transport, func() error, error) {
+func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, func() error, error) {
 	var reset quic.StatelessResetKey
 	var token quic.TokenGeneratorKey
 	if err := errors.Join(derive(key, "p2pnode quic stateless reset", reset[:]), derive(key, "p2pnode quic token", token[:])); err != nil {
 		return nil, nil, err
 	}
+	// Here reuse is of one socket for listening and dialing, without
+	// SO_REUSEPORT. When it is off, each dial leaves a socket open for ever.
 	conns, err := quicreuse.NewConnManager(reset, token,
-		quicreuse.DisableReuseport(),
 		quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
 		quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 			return chargeQUIC(ctx, rm, info)

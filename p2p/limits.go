@@ -25,6 +25,11 @@ const (
 	// household, an office or a container host with hundreds of nodes.
 	maxAddressConns = 1024
 
+	// An address, as far as limits go: all of IPv4's, and of IPv6's what a
+	// provider hands out as one.
+	addressBits4 = 32
+	addressBits6 = 56
+
 	// An address may connect this often: a burst is a mesh that comes back
 	// after a power cut.
 	addressConnRate  = 100 // a second
@@ -60,14 +65,14 @@ func newResourceManager() (network.ResourceManager, error) {
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxAddressConns}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxAddressConns}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: addressBits4, ConnCount: maxAddressConns}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: addressBits6, ConnCount: maxAddressConns}},
 		),
 		rcmgr.WithConnRateLimiters(&rate.Limiter{
 			NetworkPrefixLimits: loopbackUnlimited(),
 			SubnetRateLimiter: rate.SubnetLimiter{
-				IPv4SubnetLimits: []rate.SubnetLimit{addressLimit(32)},
-				IPv6SubnetLimits: []rate.SubnetLimit{addressLimit(56)},
+				IPv4SubnetLimits: []rate.SubnetLimit{addressLimit(addressBits4)},
+				IPv6SubnetLimits: []rate.SubnetLimit{addressLimit(addressBits6)},
 			},
 		}),
 	)

@@ -28,12 +28,12 @@ var _ net.Listener = (*Listener)(nil)
 // Listen accepts streams that peers open for a protocol. One protocol has one
 // listener at a time.
 func (n *Node) Listen(proto string) (*Listener, error) {
-	if err := n.alive(); err != nil {
-		return nil, err
-	}
 	l := &Listener{node: n, proto: proto, pending: make(chan *Stream, maxPending), done: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.alive(); err != nil {
+		return nil, err
+	}
 	if n.listeners[proto] != nil {
 		return nil, fmt.Errorf("listen for %s: there is a listener already", proto)
 	}
@@ -46,7 +46,7 @@ func (n *Node) Listen(proto string) (*Listener, error) {
 func (l *Listener) receive(raw network.Stream) {
 	c := raw.Conn()
 	l.offer(l.node.newStream(raw, raw, streamInfo{
-		local: l.node.id, remote: c.RemotePeer(), protocol: l.proto, path: pathTo(c.RemoteMultiaddr()),
+		local: l.node.id, remote: c.RemotePeer(), protocol: l.proto, path: pathTo(c.RemoteMultiaddr()), lingers: runsYamux(c),
 	}))
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -62,7 +63,13 @@ func (n *namer) answer() error {
 			break
 		}
 		n.expect = n.expect[k:]
-		if err != nil && len(n.expect) > 0 {
+		if len(n.expect) == 0 {
+			break
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF // no end that the peer's listener made
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -83,6 +90,10 @@ func (n *namer) Write(p []byte) (int, error) {
 func (n *namer) name(p []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.nameLocked(p)
+}
+
+func (n *namer) nameLocked(p []byte) (int, error) {
 	if len(n.send) == 0 {
 		return 0, nil
 	}
@@ -92,8 +103,11 @@ func (n *namer) name(p []byte) (int, error) {
 	return k - named, err
 }
 
-// Flush names the protocol now, if nothing was written yet. What keeps it from
-// doing so, Read and Write will tell.
+// Flush names the protocol now, if nothing was written yet, nor is just being
+// written. What keeps it from doing so, Read and Write will tell.
 func (n *namer) Flush() {
-	_, _ = n.name(nil)
+	if n.mu.TryLock() {
+		defer n.mu.Unlock()
+		_, _ = n.nameLocked(nil)
+	}
 }

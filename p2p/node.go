@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -38,9 +39,11 @@ type Node struct {
 	bytesIn, bytesOut         atomic.Uint64
 	streamsTotal, dialsFailed atomic.Uint64
 	unregister                func()
-	closing                   chan struct{}
+	life                      context.Context // ends when Close begins
+	end                       context.CancelFunc
 	closeOnce                 sync.Once
 	closeErr                  error
+	work                      sync.WaitGroup // goroutines made by start
 
 	mu        sync.Mutex // guards the fields below; never held while dialing
 	listeners map[string]*Listener
@@ -76,11 +79,11 @@ func newNode(c Config) (*Node, error) {
 	}
 	n := &Node{
 		id: id, log: c.Logger, gate: newGate(c.Admission, c.Logger), dials: newDialLog(),
-		closing:   make(chan struct{}),
 		listeners: map[string]*Listener{},
 		streams:   map[peer.ID]int{},
 		changed:   make(chan struct{}),
 	}
+	n.life, n.end = context.WithCancel(context.Background())
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
@@ -198,7 +201,7 @@ func (n *Node) Watch(ctx context.Context) iter.Seq[[]Connection] {
 			case <-changed:
 			case <-ctx.Done():
 				return
-			case <-n.closing:
+			case <-n.life.Done():
 				return
 			}
 		}
@@ -214,26 +217,35 @@ func (n *Node) change() {
 
 // Ping measures one round trip to a peer, connecting if need be.
 func (n *Node) Ping(ctx context.Context, id peer.ID) (time.Duration, error) {
+	if err := n.alive(); err != nil {
+		return 0, err
+	}
 	if id == n.id {
 		return 0, nil
 	}
 	if _, err := n.conn(ctx, id); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := n.bound(ctx)
 	defer cancel()
 	result, ok := <-ping.Ping(ctx, n.kit.host, id)
-	if !ok {
-		return 0, fmt.Errorf("ping peer %v: %w", id, context.Cause(ctx))
+	if ok && result.Error == nil {
+		return result.RTT, nil
 	}
-	if result.Error != nil {
-		return 0, fmt.Errorf("ping peer %v: %w", id, result.Error)
-	}
-	return result.RTT, nil
+	return 0, fmt.Errorf("ping peer %v: %w", id, orCause(ctx, cmp.Or(result.Error, errNoAnswer)))
+}
+
+// RTT returns the round trip to a peer, smoothed over the pings so far, or 0 if
+// none was measured.
+func (n *Node) RTT(id peer.ID) time.Duration {
+	return n.kit.host.Peerstore().LatencyEWMA(id)
 }
 
 // Disconnect closes all connections to a peer, and so all streams.
 func (n *Node) Disconnect(id peer.ID) error {
+	if err := n.alive(); err != nil {
+		return err
+	}
 	return n.kit.swarm.ClosePeer(id)
 }
 
@@ -241,17 +253,17 @@ func (n *Node) Disconnect(id peer.ID) error {
 // It may be called more than once and at any time.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
-		close(n.closing)
+		n.end()
+		n.gate.close()
 		n.closeListeners()
 		if n.unregister != nil {
 			n.unregister()
 		}
 		n.closeErr = n.kit.Close()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.self != nil {
-			n.closeErr = errors.Join(n.closeErr, n.self.Close())
+		if self := n.takeSelf(); self != nil {
+			n.closeErr = errors.Join(n.closeErr, self.Close())
 		}
+		n.work.Wait()
 	})
 	return n.closeErr
 }
@@ -268,12 +280,32 @@ func (n *Node) closeListeners() {
 	}
 }
 
+// start runs work in a goroutine that Close waits for, unless Close has begun.
+func (n *Node) start(work func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.alive() != nil {
+		return false
+	}
+	n.work.Go(work)
+	return true
+}
+
+// alive returns ErrClosed once Close has begun.
 func (n *Node) alive() error {
-	select {
-	case <-n.closing:
+	if n.life.Err() != nil {
 		return ErrClosed
-	default:
-		return nil
+	}
+	return nil
+}
+
+// bound returns a ctx that ends with the given one, and when the node closes.
+func (n *Node) bound(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(n.life, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 	}
 }
 

@@ -56,7 +56,7 @@ func (n *Node) dialSelf(ctx context.Context, proto string) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial self: %w", err)
 	}
-	info := streamInfo{local: n.id, remote: n.id, protocol: proto, path: PathSelf}
+	info := streamInfo{local: n.id, remote: n.id, protocol: proto, path: PathSelf, lingers: true}
 	l.offer(n.newStream(far, far, info))
 	return n.newStream(near, near, info), nil
 }
@@ -66,7 +66,7 @@ func (n *Node) selfListener(proto string) (*Listener, *loop, error) {
 	defer n.mu.Unlock()
 	l := n.listeners[proto]
 	if l == nil {
-		return nil, nil, fmt.Errorf("no listener for %s", proto)
+		return nil, nil, fmt.Errorf("%w for %s", ErrNoListener, proto)
 	}
 	if err := n.alive(); err != nil {
 		return nil, nil, err
@@ -78,4 +78,11 @@ func (n *Node) selfListener(proto string) (*Listener, *loop, error) {
 		}
 	}
 	return l, n.self, nil
+}
+
+// takeSelf takes the loop for Close, after which there will be no other.
+func (n *Node) takeSelf() *loop {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.self
 }

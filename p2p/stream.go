@@ -44,6 +44,7 @@ type Stream struct {
 	rmu, wmu sync.Mutex
 
 	closed atomic.Bool
+	gone   atomic.Bool // the other end has closed its side, or reset the stream
 }
 
 var _ net.Conn = (*Stream)(nil)
@@ -52,6 +53,7 @@ type streamInfo struct {
 	local, remote peer.ID
 	protocol      string
 	path          Path
+	lingers       bool // see linger
 }
 
 func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamInfo) *Stream {
@@ -77,7 +79,13 @@ func (s *Stream) RemoteAddr() net.Addr { return Addr{s.info.remote, s.info.proto
 func (s *Stream) Read(p []byte) (int, error) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
+	if s.closed.Load() {
+		return 0, s.opError("read", net.ErrClosed)
+	}
 	k, err := s.rw.Read(p)
+	if err == io.EOF || errors.Is(err, network.ErrReset) {
+		s.gone.Store(true)
+	}
 	s.node.bytesIn.Add(uint64(k))
 	return k, s.opError("read", err)
 }
@@ -100,28 +108,35 @@ func (s *Stream) CloseWrite() error {
 }
 
 // Close ends the stream for reading and writing. What was written before is
-// still sent; to know that it arrived, wait for the other end to say so. It
-// may be called more than once, and returns nil.
+// still sent; to know that it arrived, wait for the other end to say so. If the
+// other end goes on writing, it gets [ErrReset]. Close may be called more than
+// once, and returns nil.
 func (s *Stream) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	defer s.node.streamClosed(s.info.remote)
 	s.flush()
+	if s.info.lingers && !s.gone.Load() {
+		s.linger()
+		return nil
+	}
 	_ = s.raw.Close() // an error here is that the other end went first
+	s.ended()
 	return nil
 }
 
-// Reset gives the stream up: both ends get [ErrReset], and bytes under way are
-// dropped.
+// Reset gives the stream up: the other end gets [ErrReset], this one
+// [net.ErrClosed], and bytes under way are dropped. After Close it does nothing.
 func (s *Stream) Reset() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	defer s.node.streamClosed(s.info.remote)
 	_ = s.raw.Reset() // an error here is that the other end went first
+	s.ended()
 	return nil
 }
+
+func (s *Stream) ended() { s.node.streamClosed(s.info.remote) }
 
 // flush names the protocol to the other end if nothing was written yet.
 func (s *Stream) flush() {
@@ -132,16 +147,23 @@ func (s *Stream) flush() {
 
 // SetDeadline sets the time after which Read and Write fail with
 // [os.ErrDeadlineExceeded]; the zero time means never.
-func (s *Stream) SetDeadline(t time.Time) error { return s.opError("set", s.raw.SetDeadline(t)) }
+func (s *Stream) SetDeadline(t time.Time) error { return s.setDeadline(t, s.raw.SetDeadline) }
 
 // SetReadDeadline is SetDeadline for Read alone.
 func (s *Stream) SetReadDeadline(t time.Time) error {
-	return s.opError("set", s.raw.SetReadDeadline(t))
+	return s.setDeadline(t, s.raw.SetReadDeadline)
 }
 
 // SetWriteDeadline is SetDeadline for Write alone.
 func (s *Stream) SetWriteDeadline(t time.Time) error {
-	return s.opError("set", s.raw.SetWriteDeadline(t))
+	return s.setDeadline(t, s.raw.SetWriteDeadline)
+}
+
+func (s *Stream) setDeadline(t time.Time, set func(time.Time) error) error {
+	if s.closed.Load() {
+		return s.opError("set", net.ErrClosed)
+	}
+	return s.opError("set", set(t))
 }
 
 func (s *Stream) opError(op string, err error) error {
@@ -150,10 +172,10 @@ func (s *Stream) opError(op string, err error) error {
 	}
 	var timeout net.Error
 	switch {
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		err = os.ErrDeadlineExceeded
 	case s.closed.Load():
 		err = net.ErrClosed
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		err = os.ErrDeadlineExceeded
 	case errors.Is(err, network.ErrReset):
 		err = ErrReset
 	}

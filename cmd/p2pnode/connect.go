@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// connectCommand ties a stream to standard input and output.
+func connectCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "connect TARGET",
+		Short: "Tie a stream to a service to standard input and output",
+		Long: `Open a stream to a service, and tie it to standard input and output, until the
+service has ended its side. Fit for ssh's ProxyCommand.`,
+		Example: `  p2pnode connect alice/echo
+  ssh -o ProxyCommand="p2pnode connect alice/ssh" alice`,
+		Args:              exactArgs(1),
+		ValidArgsFunction: e.completeTargets,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.withNode(func(c *control.Client) error {
+				conn, err := c.Dial(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				return e.pipe(cmd.Context(), conn)
+			})
+		},
+	}
+}
+
+// pipe copies standard input to a stream and the stream to standard output,
+// until the stream ends. What still waits in standard input is left there: a
+// read of a terminal can't be called off.
+func (e *env) pipe(ctx context.Context, conn *control.Conn) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(conn, e.stdin)
+		sent <- err
+		_ = conn.CloseWrite() // if it fails, so does the read below
+	}()
+	_, err := io.Copy(e.stdout, conn)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the stream broke: %w", err)
+	}
+	select {
+	case err = <-sent:
+	default: // the service wants no more
+	}
+	if err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// dirVariable names the node's directory where --dir does not.
+const dirVariable = "P2PNODE_DIR"
+
+// An env is all that a command touches.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	// Set by the flags that all commands have.
+	dir     string
+	json    bool
+	verbose bool
+}
+
+// directory returns the node's directory as an absolute path.
+func (e *env) directory() (string, error) {
+	dir := e.dir
+	if dir == "" {
+		dir = e.getenv(dirVariable)
+	}
+	if dir == "" {
+		config, err := os.UserConfigDir()
+		if err != nil {
+			return "", fmt.Errorf("find the configuration directory: %w", err)
+		}
+		dir = filepath.Join(config, "p2pnode")
+	}
+	return filepath.Abs(dir)
+}
+
+// node returns a client of the node that runs on the directory.
+func (e *env) node() (*control.Client, error) {
+	dir, err := e.directory()
+	if err != nil {
+		return nil, err
+	}
+	return control.Open(dir)
+}
+
+// withNode runs f with a client of the running node.
+func (e *env) withNode(f func(*control.Client) error) error {
+	c, err := e.node()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return f(c)
+}
+
+func (e *env) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if e.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// print answers with one object: as text, or as a line of JSON.
+func (e *env) print(v any, text string, args ...any) error {
+	if e.json {
+		return json.NewEncoder(e.stdout).Encode(v)
+	}
+	_, err := fmt.Fprintf(e.stdout, text+"\n", args...)
+	return err
+}
+
+// report tells why a command failed, and what to do next where that is known.
+func (e *env) report(err error) {
+	if e.json {
+		out := control.Error{Version: control.Version, Code: control.CodeOther, Text: err.Error()}
+		var answered *control.Error
+		if errors.As(err, &answered) {
+			out.Code = answered.Code
+		}
+		_ = json.NewEncoder(e.stderr).Encode(out)
+		return
+	}
+	fmt.Fprintf(e.stderr, "p2pnode: %v\n", err)
+	if h := hint(err); h != "" {
+		fmt.Fprintf(e.stderr, "  %s\n", h)
+	}
+}
+
+// completeMembers completes an argument with the names of members.
+func (e *env) completeMembers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, err := e.node()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	members, err := c.Members(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

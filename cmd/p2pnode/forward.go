@@ -1,0 +1,57 @@
+package main
+
+import (
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// forwardCommand ties a local socket to a service.
+func forwardCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "forward ADDRESS TARGET",
+		Short: "Reach a service at an address of this machine",
+		Long: `Listen at an address of this machine, and tie what connects there to a service,
+until the node ends or "p2pnode unforward". The address is a port (of 127.0.0.1;
+0 takes a free one), HOST:PORT or unix:/PATH. The target is MEMBER/SERVICE, or
+/SERVICE for the nearest member that offers it.`,
+		Example: `  p2pnode forward 8080 alice/web
+  p2pnode forward unix:/tmp/db.sock /db`,
+		Args: exactArgs(2),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, s string) ([]string, cobra.ShellCompDirective) {
+			if len(args) != 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return e.completeTargets(cmd, args, s)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.withNode(func(c *control.Client) error {
+				f, err := c.Forward(cmd.Context(), args[0], args[1])
+				if err != nil {
+					return err
+				}
+				return e.print(f, "forward %s to %s", f.Listen, f.Target)
+			})
+		},
+	}
+}
+
+// unforwardCommand ends a forward.
+func unforwardCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "unforward ADDRESS",
+		Short: "End the forward that listens at an address; connections that are open are reset",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.withNode(func(c *control.Client) error { return c.Unforward(cmd.Context(), args[0]) })
+		},
+	}
+}
+
+// completeTargets completes the member of a target.
+func (e *env) completeTargets(cmd *cobra.Command, args []string, s string) ([]string, cobra.ShellCompDirective) {
+	names, _ := e.completeMembers(cmd, args, s)
+	for i := range names {
+		names[i] += "/"
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// socketFile is the node's socket, in its directory.
+const socketFile = "control.sock"
+
+// maxSocketPath is what every system takes: macOS the least, with 104 bytes
+// and a final zero.
+const maxSocketPath = 103
+
+// ErrNotRunning says that no node runs on a directory.
+var ErrNotRunning = errors.New("no node is running")
+
+// SocketPath returns where the node of a directory is reached.
+func SocketPath(dir string) (string, error) {
+	path := filepath.Join(dir, socketFile)
+	if len(path) > maxSocketPath {
+		return "", fmt.Errorf("socket path %s has %d bytes; systems take %d: choose a shorter directory", path, len(path), maxSocketPath)
+	}
+	return path, nil
+}
+
+// Listen makes the socket of a directory, for its owner alone. A socket that a
+// killed node left is replaced; one that answers, or another kind of file, is
+// an error that is [os.ErrExist].
+func Listen(dir string) (net.Listener, error) {
+	path, err := SocketPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is not a socket: %w", path, os.ErrExist)
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("%s answers: %w", path, os.ErrExist)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
+}

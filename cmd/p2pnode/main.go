@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	return e.run(ctx, args)
+}
+
+// The exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// run carries out a command line and returns the exit status.
+func (e *env) run(ctx context.Context, args []string) int {
+	root := rootCommand(e)
+	root.SetArgs(args)
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	e.report(err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// A usageError is a request that makes no sense, whatever the state of things.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// exactArgs is cobra's, with the command's usage in the error.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return usagef("%s takes %d arguments, not %d; usage: %s", cmd.Name(), n, len(args), cmd.UseLine())
+	}
+}
+
+func rootCommand(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "p2pnode",
+		Short: "A private mesh of processes: joined by one text, streams by name",
+		Long: `p2pnode joins processes on any machines into a private mesh and opens direct
+streams between them, by name. No account, no server, no root.
+
+  p2pnode demo                     see it work: five nodes on this machine
+  p2pnode up                       found a mesh, and get the line for the next machine
+  p2pnode join INVITE              join it from there
+  p2pnode expose web 3000          offer port 3000 to the mesh
+  p2pnode forward 8080 alice/web   reach it at port 8080 here`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no command %q; see p2pnode --help", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	flags.StringVar(&e.dir, "dir", "", "the node's directory (default: $P2PNODE_DIR, or p2pnode in your configuration directory)")
+	flags.BoolVar(&e.json, "json", false, "answer in JSON, one object a line")
+	flags.BoolVarP(&e.verbose, "verbose", "v", false, "say on standard error what the node does")
+	root.AddCommand(
+		upCommand(e), joinCommand(e), inviteCommand(e), downCommand(e),
+		statusCommand(e), peersCommand(e), pingCommand(e), idCommand(e),
+		exposeCommand(e), unexposeCommand(e), forwardCommand(e), unforwardCommand(e), connectCommand(e),
+		demoCommand(e), versionCommand(e),
+	)
+	return root
+}

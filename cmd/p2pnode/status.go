@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/spf13/cobra"
+)
+
+// statusCommand shows what the running node is and does.
+func statusCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show this node: its name and addresses, what it exposes and forwards",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.withNode(func(c *control.Client) error {
+				n, err := c.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if e.json {
+					return e.print(n, "")
+				}
+				return writeStatus(e.stdout, n)
+			})
+		},
+	}
+}
+
+func writeStatus(w io.Writer, n control.Node) error {
+	t := newTable(w)
+	t.row("name", n.Name)
+	t.row("id", n.ID)
+	t.row("mesh", n.Mesh)
+	t.row("roles", fmt.Sprintf("%s, until %s", n.Roles, n.Expires.Format(time.DateOnly)))
+	t.row("members", fmt.Sprintf("%d others known, %d up", n.Members, n.Up))
+	t.row("running", fmt.Sprintf("process %d, for %v", n.PID, time.Since(n.Since).Round(time.Second)))
+	for i, a := range n.Addrs {
+		t.row(first(i, "addresses"), a.String()+"/p2p/"+n.ID)
+	}
+	for i, x := range n.Exposed {
+		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s", x.Service, x.Target, traffic(x.Counts)))
+	}
+	for i, f := range n.Forwards {
+		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s", f.Listen, f.Target, traffic(f.Counts)))
+	}
+	return t.flush()
+}
+
+func first(i int, label string) string {
+	if i == 0 {
+		return label
+	}
+	return ""
+}
+
+func traffic(c control.Counts) string {
+	s := fmt.Sprintf(": %d open of %d, %s out, %s in", c.Open, c.Total, byteCount(c.Sent), byteCount(c.Received))
+	if c.Failed > 0 {
+		s += fmt.Sprintf(", %d failed", c.Failed)
+	}
+	if c.Error != "" {
+		s += ", last: " + c.Error
+	}
+	return s
+}
+
+// byteCount writes a count with a unit that keeps it short.
+func byteCount(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/unit, 0
+	for v >= unit && i < 4 {
+		v, i = v/unit, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[i])
+}

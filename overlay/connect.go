@@ -1,0 +1,256 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/p2pnode/p2pnode/p2p"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// enterTimeout bounds how long a start waits for those it knew. A member
+	// that is up answers within a second or not at all.
+	enterTimeout = 10 * time.Second
+
+	// enterWidth is how many are dialed at once.
+	enterWidth = 8
+
+	// retryFirst and retryLast bound the wait between two tries to find the
+	// mesh again.
+	retryFirst = time.Second
+	retryLast  = 30 * time.Second
+
+	// reviveSpread is over how long members whose connection ended are dialed
+	// again, so that those who lost the same one don't do it all at once.
+	reviveSpread = 500 * time.Millisecond
+
+	// saveInterval is how often the peers known are written down.
+	saveInterval = 5 * time.Second
+)
+
+// enter connects to those to start from and to those known from before, and
+// waits until one has let the node in and has told who else is there. It
+// reports whether there was one.
+func (m *Mesh) enter(ctx context.Context, start []peer.AddrInfo) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, enterTimeout)
+	defer cancel()
+	start = append(start, m.known.infos()...)
+	if len(start) == 0 {
+		return false, nil
+	}
+	first, err := m.connectAny(ctx, start)
+	if first == "" {
+		m.log.Warn("no member reached", "tried", len(start), "err", err)
+		return false, m.fatalRefusal(err)
+	}
+	m.note(first)
+	if err := m.table.Ready(ctx); err != nil {
+		return true, fmt.Errorf("enter: %w", err)
+	}
+	if err := m.fetchRoster(ctx, first); err != nil {
+		m.log.Warn("fetch roster", "peer", first, "err", err)
+	}
+	return true, m.known.save()
+}
+
+// fatalRefusal returns err if trying again can't help: this node was refused
+// for what it is.
+func (m *Mesh) fatalRefusal(err error) error {
+	var refused *p2p.RefusedError
+	if !errors.As(err, &refused) || refused.Here {
+		return nil
+	}
+	return explain(err)
+}
+
+// connectAny dials peers until one has let the node in. Dials that go on then
+// are left to end by themselves, and may give further connections.
+func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (peer.ID, error) {
+	type result struct {
+		id  peer.ID
+		err error
+	}
+	results := make(chan result, len(peers))
+	m.wg.Go(func() {
+		var g errgroup.Group
+		g.SetLimit(enterWidth)
+		for _, info := range peers {
+			if info.ID == m.node.ID() {
+				results <- result{"", nil}
+				continue
+			}
+			g.Go(func() error {
+				ctx, cancel := context.WithTimeout(m.ctx, enterTimeout)
+				defer cancel()
+				results <- result{info.ID, m.node.Connect(ctx, info.ID, info.Addrs...)}
+				return nil
+			})
+		}
+		_ = g.Wait()
+	})
+	var errs []error
+	for range peers {
+		select {
+		case r := <-results:
+			if r.err == nil && r.id != "" {
+				return r.id, nil
+			}
+			if r.err != nil {
+				errs = append(errs, r.err)
+			}
+		case <-ctx.Done():
+			return "", errors.Join(append(errs, context.Cause(ctx))...)
+		}
+	}
+	return "", errors.Join(errs...)
+}
+
+// connect makes sure that there is a connection to a member.
+func (m *Mesh) connect(ctx context.Context, id peer.ID) error {
+	err := m.node.Connect(ctx, id)
+	if err == nil || !m.worthSearching(ctx, err) {
+		return explain(err)
+	}
+	addrs, findErr := m.table.FindPeer(ctx, id)
+	if findErr != nil {
+		m.markUnreachable(id)
+		return errors.Join(err, findErr)
+	}
+	if err := m.node.Connect(ctx, id, addrs...); err != nil {
+		m.markUnreachable(id)
+		return explain(err)
+	}
+	return nil
+}
+
+// explain puts the error that a refusal code stands for into err's chain.
+func explain(err error) error {
+	var code p2p.Refusal
+	if !errors.As(err, &code) {
+		return err
+	}
+	if meaning := refusalMeaning[code]; meaning != nil && !errors.Is(err, meaning) {
+		return fmt.Errorf("%w: %w", meaning, err)
+	}
+	return err
+}
+
+// note takes in that there is a connection to a peer, and where the peer is.
+func (m *Mesh) note(id peer.ID) {
+	now := time.Now()
+	m.mu.Lock()
+	m.roster.connected(id, true, now)
+	m.changeLocked()
+	m.mu.Unlock()
+	m.known.see(id, m.node.KnownAddrs(id), now)
+}
+
+// runConnections follows the node's connections: who is there, where they say
+// they are, and who is gone.
+func (m *Mesh) runConnections() {
+	sub, err := m.node.Host().EventBus().Subscribe(
+		[]any{new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerConnectednessChanged)},
+		eventbus.BufSize(1024))
+	if err != nil {
+		m.log.Error("follow connections", "err", err)
+		return
+	}
+	defer sub.Close()
+	for _, c := range m.node.Connections() { // those from before the subscription
+		m.note(c.Peer)
+	}
+	save := time.NewTicker(saveInterval)
+	defer save.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case e, ok := <-sub.Out():
+			if !ok {
+				return
+			}
+			m.handleEvent(e)
+		case <-save.C:
+			if err := m.known.save(); err != nil {
+				m.log.Warn("save known peers", "err", err)
+			}
+		}
+	}
+}
+
+func (m *Mesh) handleEvent(e any) {
+	switch e := e.(type) {
+	case event.EvtPeerIdentificationCompleted:
+		m.note(e.Peer)
+	case event.EvtPeerConnectednessChanged:
+		if m.node.PathTo(e.Peer) != p2p.PathUnknown {
+			m.note(e.Peer)
+			return
+		}
+		m.lost(e.Peer)
+	}
+}
+
+// lost takes in that the last connection to a peer ended, and finds out
+// whether the peer is gone too.
+func (m *Mesh) lost(id peer.ID) {
+	m.mu.Lock()
+	e := m.roster.entries[id]
+	said := e != nil && e.left
+	m.roster.connected(id, false, time.Now())
+	m.changeLocked()
+	m.mu.Unlock()
+	if e == nil || said {
+		return
+	}
+	m.wg.Go(func() {
+		select {
+		case <-time.After(rand.N(reviveSpread)):
+		case <-m.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(m.ctx, enterTimeout)
+		defer cancel()
+		if err := m.node.Connect(ctx, id); err != nil && m.ctx.Err() == nil {
+			m.log.Info("member gone", "peer", id, "err", err)
+			m.markUnreachable(id)
+		}
+	})
+}
+
+// runReconnect looks for the mesh again whenever this node is alone though it
+// knows others.
+func (m *Mesh) runReconnect() {
+	wait := retryFirst
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-time.After(wait*3/4 + rand.N(wait/2)):
+		}
+		if len(m.node.Connections()) > 0 {
+			wait = retryFirst
+			continue
+		}
+		wait = min(2*wait, retryLast)
+		peers := m.known.infos()
+		if len(peers) == 0 {
+			continue
+		}
+		if id, err := m.connectAny(m.ctx, peers); id != "" {
+			m.log.Info("found the mesh again", "peer", id)
+			if err := m.fetchRoster(m.ctx, id); err != nil {
+				m.log.Debug("fetch roster", "peer", id, "err", err)
+			}
+		} else {
+			m.log.Debug("alone", "tried", len(peers), "err", err)
+		}
+	}
+}

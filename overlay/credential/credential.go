@@ -1,0 +1,122 @@
+package credential
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/p2pnode/p2pnode/overlay/wire"
+)
+
+// MaxSize is the most bytes an encoded credential has. The longest chain of the
+// longest names needs less than half of it.
+const MaxSize = 2 << 10
+
+// A Credential is what a member shows the others: a chain of grants, its own
+// first, the last signed by the mesh's root. It holds no secret. [Parse] and the
+// issuing functions make one; only Verify says what it is worth.
+type Credential struct {
+	chain []grant
+	data  []byte // its encoding
+}
+
+// newCredential takes a chain that checkChain has seen.
+func newCredential(chain []grant) (*Credential, error) {
+	data, err := wire.Marshal(chain)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes; at most %d", ErrInvalid, len(data), MaxSize)
+	}
+	return &Credential{chain, data}, nil
+}
+
+// Parse decodes a credential. It sees that the form is right and checks nothing
+// that needs the mesh: signatures, authority and time are for
+// [Credential.Verify]. An error is [ErrInvalid].
+func Parse(data []byte) (*Credential, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("parse credential: %w: %d bytes; at most %d", ErrInvalid, len(data), MaxSize)
+	}
+	var chain []grant
+	if err := wire.Unmarshal(data, &chain); err != nil {
+		return nil, fmt.Errorf("parse credential: %w: %w", ErrInvalid, err)
+	}
+	if err := checkChain(chain); err != nil {
+		return nil, fmt.Errorf("parse credential: %w", err)
+	}
+	return &Credential{chain, slices.Clone(data)}, nil
+}
+
+// Marshal returns the encoding, at most [MaxSize] bytes. It is the inverse of
+// [Parse].
+func (c *Credential) Marshal() []byte { return slices.Clone(c.data) }
+
+// Grants returns what the chain says, the member's own grant first, whether or
+// not any of it is true. It is for showing a credential that does not verify.
+func (c *Credential) Grants() []Grant { return grantsOf(c.chain) }
+
+// A Member is what a verified credential says.
+type Member struct {
+	// ID is the peer that the credential is about, and no other: whoever is
+	// shown a credential must see that it talks with this peer.
+	ID   peer.ID
+	Mesh MeshID
+
+	// The member's own grant. Its NotAfter is when the membership ends: no grant
+	// above it ends sooner.
+	Grant
+
+	// Issuers are the grants above, the one that issued the member's own first.
+	// Empty if the root itself did.
+	Issuers []Grant
+}
+
+// ByInvite reports whether an invite gave the membership, so that it ends with
+// the invite unless an admin renews it.
+func (m *Member) ByInvite() bool {
+	return len(m.Issuers) > 0 && m.Issuers[0].Kind == KindInvite
+}
+
+// Verify is [Parse] and then [Credential.Verify], for what comes from a peer.
+func Verify(data []byte, mesh MeshID, now time.Time) (*Member, error) {
+	c, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return c.Verify(mesh, now)
+}
+
+// Verify says who is a member by this credential in this mesh at this time.
+// Every signature is checked up to the mesh's root, each grant against what its
+// issuer may give, and the member's time against now, give or take
+// [ClockTolerance].
+//
+// The error is [ErrWrongMesh], [ErrInvalid], [ErrNotAllowed], [ErrNotYetValid]
+// or [ErrExpired]; the last two only if all else is in order.
+func (c *Credential) Verify(mesh MeshID, now time.Time) (*Member, error) {
+	if err := verify(c.chain, mesh, now); err != nil {
+		return nil, fmt.Errorf("verify %v: %w", c, err)
+	}
+	own := c.chain[0].Claims
+	if own.Kind != KindNode {
+		return nil, fmt.Errorf("verify %v: %w: an invite gives membership and has none", c, ErrNotAllowed)
+	}
+	id, err := idOf(ed25519.PublicKey(own.Subject[:]))
+	if err != nil {
+		return nil, fmt.Errorf("verify %v: %w: %w", c, ErrInvalid, err)
+	}
+	return &Member{ID: id, Mesh: mesh, Grant: own.grant(), Issuers: grantsOf(c.chain[1:])}, nil
+}
+
+// String says whose credential it claims to be, for logs.
+func (c *Credential) String() string {
+	if len(c.chain) == 0 {
+		return "no credential"
+	}
+	return c.chain[0].Claims.String()
+}

@@ -1,0 +1,38 @@
+package credential
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckName(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		want error
+	}{
+		{"a", nil},
+		{"alice", nil},
+		{"7", nil},
+		{"web-01", nil},
+		{"a--b", nil},
+		{strings.Repeat("n", MaxName), nil},
+		{"", ErrInvalid},
+		{strings.Repeat("n", MaxName+1), ErrInvalid},
+		{"Alice", ErrInvalid},
+		{"-alice", ErrInvalid},
+		{"alice-", ErrInvalid},
+		{"-", ErrInvalid},
+		{"al.ice", ErrInvalid},
+		{"al/ice", ErrInvalid},
+		{"al_ice", ErrInvalid},
+		{"al ice", ErrInvalid},
+		{"alice\n", ErrInvalid},
+		{"alice\x00", ErrInvalid},
+		{"älice", ErrInvalid},
+		{"а", ErrInvalid}, // Cyrillic
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			checkErr(t, "CheckName", CheckName(tt.name), tt.want, "name")
+		})
+	}
+}

@@ -1,0 +1,272 @@
+package overlay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/p2p"
+)
+
+var (
+	// ErrUnknownMember says that no member of a name or ID could be found.
+	ErrUnknownMember = errors.New("no such member")
+
+	// ErrNoProvider says that no member was found that offers a service.
+	ErrNoProvider = errors.New("no member offers the service")
+)
+
+// An AmbiguousError says that several members have the name that was dialed.
+// Dial one by its ID.
+type AmbiguousError struct {
+	Name string
+	IDs  []peer.ID
+}
+
+func (e *AmbiguousError) Error() string {
+	ids := make([]string, len(e.IDs))
+	for i, id := range e.IDs {
+		ids[i] = id.String()
+	}
+	return fmt.Sprintf("%d members are named %s: %s", len(ids), e.Name, strings.Join(ids, ", "))
+}
+
+const (
+	// resolveTimeout bounds the search for a name in the DHT.
+	resolveTimeout = 5 * time.Second
+
+	// maxCandidates bounds how many of those are tried who say in the DHT that
+	// they have a name or a service.
+	maxCandidates = 16
+
+	// gatherTime is how long further providers of a service are awaited once
+	// one is found, so that a near one is not missed for a far one.
+	gatherTime = 100 * time.Millisecond
+)
+
+// Dial opens a stream to a service: "alice/web" for that of a member by name,
+// "12D3Koo…/web" by peer ID, "/web" for the nearest member that offers it. It
+// returns when the member has agreed. The node's own services can be dialed.
+//
+// The error wraps one of [ErrBadTarget], [ErrUnknownMember], [ErrNoProvider],
+// [ErrNoService], [ErrNotPermitted] and [ErrBusy], or is an [*AmbiguousError],
+// or tells with a [*p2p.DialError] at which addresses the member did not
+// answer.
+func (m *Mesh) Dial(ctx context.Context, target string) (*Conn, error) {
+	t, err := ParseTarget(target)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	return m.DialTarget(ctx, t)
+}
+
+// DialTarget is Dial for a target that was parsed before.
+func (m *Mesh) DialTarget(ctx context.Context, t Target) (*Conn, error) {
+	c, err := m.dialTarget(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("dial %v: %w", t, err)
+	}
+	return c, nil
+}
+
+func (m *Mesh) dialTarget(ctx context.Context, t Target) (*Conn, error) {
+	if t.ID == "" && t.Member == "" {
+		return m.dialNearest(ctx, t.Service)
+	}
+	id, err := m.resolve(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return m.dialMember(ctx, id, t.Service)
+}
+
+// DialContext is Dial for libraries that dial by host name, such as
+// [net/http.Transport]: "web.alice.mesh:80" is alice's web, "web.mesh:80" the
+// nearest. The network and the port say nothing. Targets as for Dial are
+// understood as well.
+func (m *Mesh) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	t, err := parseHost(addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	c, err := m.DialTarget(ctx, t)
+	if err != nil {
+		return nil, err // not c, which is a nil *Conn in a net.Conn
+	}
+	return c, nil
+}
+
+// resolve finds out which peer a target means.
+func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
+	if t.ID != "" {
+		return t.ID, nil
+	}
+	ids := m.membersNamed(t.Member)
+	if len(ids) == 0 {
+		m.searchName(ctx, t.Member)
+		ids = m.membersNamed(t.Member)
+	}
+	switch len(ids) {
+	case 0:
+		return "", fmt.Errorf("%w: %s", ErrUnknownMember, t.Member)
+	case 1:
+		return ids[0], nil
+	}
+	return "", &AmbiguousError{Name: t.Member, IDs: ids}
+}
+
+// searchName connects to those who say in the DHT that they have a name. If
+// they do, admission puts them into the roster.
+func (m *Mesh) searchName(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	tried := 0
+	for info := range m.table.Providers(ctx, m.nameKey(name)) {
+		if err := m.node.Connect(ctx, info.ID, info.Addrs...); err != nil {
+			m.log.Debug("connect to find a name", "peer", info.ID, "err", err)
+		}
+		if tried++; tried == maxCandidates || len(m.membersNamed(name)) > 0 {
+			return
+		}
+	}
+}
+
+// dialMember opens a stream to a service of one member.
+func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Conn, error) {
+	s, err := m.openStream(ctx, id, streamProtocol)
+	if err != nil {
+		return nil, err
+	}
+	if err := ask(ctx, s, service); err != nil {
+		s.Reset()
+		return nil, err
+	}
+	peer, ok := m.Member(id)
+	if !ok { // it was forgotten since it was admitted, for lack of room
+		peer = Member{ID: id}
+	}
+	return &Conn{Stream: s, peer: peer, self: m.Self().Name, service: service, dialed: true}, nil
+}
+
+// ask requests the service on a stream and waits for the answer.
+func ask(ctx context.Context, s *p2p.Stream, service string) error {
+	return withDeadline(ctx, s, func() error {
+		if err := writeMessage(s, request{service}); err != nil {
+			return fmt.Errorf("ask for the service: %w", err)
+		}
+		return readStatus(s)
+	})
+}
+
+// withDeadline runs an exchange on a stream that ends with ctx, or after
+// headerTimeout.
+func withDeadline(ctx context.Context, s *p2p.Stream, exchange func() error) error {
+	_ = s.SetDeadline(time.Now().Add(headerTimeout))
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	err := exchange()
+	if !stop() && err != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return s.SetDeadline(time.Time{})
+}
+
+// openStream opens a stream to a peer at the addresses known, and if that
+// fails at those that the DHT knows.
+func (m *Mesh) openStream(ctx context.Context, id peer.ID, proto string) (*p2p.Stream, error) {
+	s, err := m.node.Dial(ctx, id, proto)
+	if err == nil || !m.worthSearching(ctx, err) {
+		return s, err
+	}
+	addrs, findErr := m.table.FindPeer(ctx, id)
+	if findErr != nil {
+		m.markUnreachable(id)
+		return nil, errors.Join(err, findErr)
+	}
+	if err := m.node.Connect(ctx, id, addrs...); err != nil {
+		m.markUnreachable(id)
+		return nil, err
+	}
+	return m.node.Dial(ctx, id, proto)
+}
+
+// worthSearching tells whether other addresses could help against a failure.
+func (m *Mesh) worthSearching(ctx context.Context, err error) bool {
+	var dial *p2p.DialError
+	var refused *p2p.RefusedError
+	return ctx.Err() == nil && errors.As(err, &dial) && !errors.As(err, &refused)
+}
+
+// dialNearest dials those who offer a service, the nearest first, until one
+// agrees.
+func (m *Mesh) dialNearest(ctx context.Context, service string) (*Conn, error) {
+	var errs []error
+	for _, id := range m.providers(ctx, service) {
+		c, err := m.dialMember(ctx, id, service)
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", m.nameOf(id), err))
+	}
+	if len(errs) == 0 {
+		return nil, ErrNoProvider
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNoProvider, errors.Join(errs...))
+}
+
+// providers returns who says that it offers a service, the nearest first: this
+// node, then by path, then by round trip. The far ones are not all awaited.
+func (m *Mesh) providers(ctx context.Context, service string) []peer.ID {
+	var found []peer.ID
+	if m.offers(service) {
+		return []peer.ID{m.node.ID()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	for info := range m.table.Providers(ctx, m.serviceKey(service)) {
+		if info.ID == m.node.ID() { // of a service withdrawn since
+			continue
+		}
+		found = append(found, info.ID)
+		if len(found) == 1 {
+			time.AfterFunc(gatherTime, cancel)
+		}
+		if len(found) == maxCandidates {
+			break
+		}
+	}
+	slices.SortStableFunc(found, m.nearer)
+	return found
+}
+
+func (m *Mesh) nearer(a, b peer.ID) int {
+	return cmp.Or(
+		cmp.Compare(distance(m.node.PathTo(a)), distance(m.node.PathTo(b))),
+		cmp.Compare(m.node.RTT(a), m.node.RTT(b)),
+	)
+}
+
+// distance puts peers without a connection behind all others.
+func distance(p p2p.Path) int {
+	if p == p2p.PathUnknown {
+		return int(p2p.PathRelay) + 1
+	}
+	return int(p)
+}
+
+func (m *Mesh) offers(service string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.services[service] != nil
+}

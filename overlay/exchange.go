@@ -1,0 +1,111 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/overlay/wire"
+	"github.com/p2pnode/p2pnode/p2p"
+)
+
+// rosterProtocol is how a member that comes or comes back learns who else is
+// there: it opens a stream, and the other end writes the newest presence
+// statement of each member it knows, a frame each.
+const rosterProtocol = "/p2pnode/roster/1"
+
+// exchangeTimeout bounds one such transfer.
+const exchangeTimeout = 30 * time.Second
+
+// maxExchanges bounds how many are served at once. The next waits.
+const maxExchanges = 8
+
+func (m *Mesh) serveRoster(l *p2p.Listener) {
+	slots := make(chan struct{}, maxExchanges)
+	for {
+		s, err := l.AcceptStream()
+		if err != nil {
+			return
+		}
+		m.wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			defer s.Close()
+			_ = s.SetDeadline(time.Now().Add(exchangeTimeout))
+			if err := m.writeRoster(s); err != nil {
+				m.log.Debug("write roster", "peer", s.Peer(), "err", err)
+			}
+		})
+	}
+}
+
+func (m *Mesh) writeRoster(w io.Writer) error {
+	own, err := m.ownPresence(false)
+	if err != nil {
+		return err
+	}
+	for _, data := range append(m.presences(), own) {
+		if err := wire.WriteFrame(w, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// presences returns the newest statement of each member that is up.
+func (m *Mesh) presences() [][]byte {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out [][]byte
+	for _, e := range m.roster.entries {
+		if e.presence != nil && e.up(now) {
+			out = append(out, e.presence)
+		}
+	}
+	return out
+}
+
+// fetchRoster asks a peer who is there.
+func (m *Mesh) fetchRoster(ctx context.Context, id peer.ID) error {
+	s, err := m.node.Dial(ctx, id, rosterProtocol)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_ = s.CloseWrite()
+	return withDeadline(ctx, s, func() error { return m.readRoster(s) })
+}
+
+func (m *Mesh) readRoster(r io.Reader) error {
+	for range maxRoster {
+		data, err := wire.ReadFrame(r, maxPresence)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := m.takePresence(data); err != nil {
+			m.log.Debug("presence statement", "err", err)
+		}
+	}
+	return fmt.Errorf("roster has more than %d members", maxRoster)
+}
+
+// refreshRoster asks one peer at random, so that what gossip lost is made up
+// for.
+func (m *Mesh) refreshRoster() {
+	conns := m.node.Connections()
+	if len(conns) == 0 {
+		return
+	}
+	id := conns[rand.IntN(len(conns))].Peer
+	if err := m.fetchRoster(m.ctx, id); err != nil && m.ctx.Err() == nil {
+		m.log.Debug("fetch roster", "peer", id, "err", err)
+	}
+}

@@ -1,0 +1,136 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	minAcceptDelay = 5 * time.Millisecond
+	maxAcceptDelay = time.Second
+)
+
+// An acceptor is what a Forward and an Expose have in common: it accepts
+// connections on one side, dials the other side for each, and joins the two.
+type acceptor struct {
+	// Set by newAcceptor and never changed.
+	ln   net.Listener
+	dial func(context.Context) (net.Conn, error)
+	cfg  Config
+
+	ctx   context.Context // ends with close
+	stop  context.CancelFunc
+	slots chan struct{} // an element for each open connection, and one while accepting
+	wg    sync.WaitGroup
+	meter meter
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+func newAcceptor(ln net.Listener, dial func(context.Context) (net.Conn, error), c Config) *acceptor {
+	a := &acceptor{ln: ln, dial: dial, cfg: c, slots: make(chan struct{}, c.MaxOpen)}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	a.wg.Go(a.run)
+	return a
+}
+
+func (a *acceptor) stats() Stats { return a.meter.stats() }
+
+func (a *acceptor) close() error {
+	a.closeOnce.Do(func() {
+		a.stop()
+		if err := a.ln.Close(); !errors.Is(err, net.ErrClosed) {
+			a.closeErr = err
+		}
+		a.wg.Wait()
+	})
+	return a.closeErr
+}
+
+// run accepts until the listener is closed. Any other failure may pass, such as
+// a want of file descriptors, and is outlasted.
+func (a *acceptor) run() {
+	delay := minAcceptDelay
+	for a.takeSlot() {
+		conn, err := a.ln.Accept()
+		switch {
+		case err == nil:
+			delay = minAcceptDelay
+			a.wg.Go(func() {
+				defer a.freeSlot()
+				a.handle(conn)
+			})
+		case a.ctx.Err() != nil:
+			return
+		default:
+			a.freeSlot()
+			a.complain("accept failed", err)
+			if errors.Is(err, net.ErrClosed) || !sleep(a.ctx, delay) {
+				return
+			}
+			delay = min(2*delay, maxAcceptDelay)
+		}
+	}
+}
+
+// takeSlot waits until one more connection may be open. It returns false if the
+// acceptor is closed first.
+func (a *acceptor) takeSlot() bool {
+	select {
+	case a.slots <- struct{}{}:
+		return true
+	case <-a.ctx.Done():
+		return false
+	}
+}
+
+func (a *acceptor) freeSlot() { <-a.slots }
+
+func (a *acceptor) handle(accepted net.Conn) {
+	a.meter.opened()
+	defer a.meter.closed()
+
+	dialled, err := a.dialOne()
+	if err != nil {
+		a.meter.failed.Add(1)
+		if a.ctx.Err() == nil {
+			a.complain("connection reset: its other end is out of reach", err)
+		}
+		reset(accepted)
+		return
+	}
+	a.meter.recovered()
+	if err := join(a.ctx, accepted, dialled, &a.meter); err != nil {
+		a.cfg.Logger.Debug("connection broke", "err", err)
+	}
+}
+
+func (a *acceptor) dialOne() (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, a.cfg.DialTimeout)
+	defer cancel()
+	return a.dial(ctx)
+}
+
+// complain logs a failure, unless it is the one before it over again: a service
+// that is down fails for every client in the same way.
+func (a *acceptor) complain(what string, err error) {
+	if a.meter.failure(err) {
+		a.cfg.Logger.Warn(what, "err", err)
+	}
+}
+
+// sleep returns true after d, or false as soon as ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

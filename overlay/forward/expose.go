@@ -1,0 +1,62 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// A Listener accepts the streams of services. An overlay.Mesh is one.
+type Listener interface {
+	// Listen offers a service by its name, such as "web". See the package
+	// comment for what an accepted stream must have. Closing the listener ends
+	// the offer.
+	Listen(service string) (net.Listener, error)
+}
+
+// An Expose offers what listens on a local socket as a service. It ties each
+// stream that it accepts to a connection of its own to that socket. Its methods
+// may be called at the same time.
+type Expose struct {
+	acceptor *acceptor
+}
+
+// NewExpose offers a service on mesh, and ties its streams to a target. The
+// target need not be up: it is dialled when a stream comes in. A stream whose
+// target can't be reached is reset.
+func NewExpose(mesh Listener, service string, target Address, c Config) (*Expose, error) {
+	c, err := c.withDefaults(defaultExposeDialTimeout)
+	if target.path == "" && target.port == 0 {
+		err = errors.Join(err, fmt.Errorf("target %v: port 0 can't be dialled", target))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	ln, err := mesh.Listen(service)
+	if err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	c.Logger = c.Logger.With("service", service, "addr", target.String())
+	return &Expose{newAcceptor(ln, target.dial, c)}, nil
+}
+
+// Stats returns the counts up to now. It may be called after Close.
+func (e *Expose) Stats() Stats {
+	s := e.acceptor.stats()
+	s.Sent, s.Received = s.Received, s.Sent // what is accepted here is the mesh's side
+	return s
+}
+
+// Close ends the offer of the service, resets the streams that are open and
+// waits until all has ended. It may be called more than once.
+func (e *Expose) Close() error { return e.acceptor.close() }
+
+func (a Address) dial(ctx context.Context) (net.Conn, error) {
+	network, address := a.endpoint()
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("dial %v: %w", a, reason(err))
+	}
+	return conn, nil
+}

@@ -1,0 +1,118 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// A joint is two connections made into one. Two goroutines run it, one for each
+// direction.
+type joint struct {
+	a, b *side
+
+	ended   atomic.Int32 // directions that came to a clean end
+	endOnce sync.Once
+	err     error // set in endOnce
+}
+
+// join passes what comes in at one connection out at the other, both ways, until
+// both directions have ended or one has broken. Then both connections are
+// closed. It returns why the joint broke, or nil if it ended cleanly.
+func join(ctx context.Context, accepted, dialled net.Conn, m *meter) error {
+	j := &joint{a: newSide(accepted), b: newSide(dialled)}
+	stop := context.AfterFunc(ctx, func() { j.end(context.Cause(ctx)) })
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { j.carry(j.b, j.a, &m.toDialled) })
+	j.carry(j.a, j.b, &m.toAccepted)
+	wg.Wait()
+	return j.err
+}
+
+// carry runs one direction. It returns when nothing more can come of it: the
+// other direction may still be going.
+func (j *joint) carry(dst, src *side, moved *atomic.Uint64) {
+	err := transfer(dst, src, moved)
+	if err == nil {
+		err = src.checkEnd()
+	}
+	if err == nil {
+		err = dst.closeWrite()
+	}
+	if err == nil && j.ended.Add(1) == 2 {
+		j.end(nil)
+		return
+	}
+	if err == nil {
+		// Nobody reads src any more, so nobody would see it break.
+		err = awaitReset(src)
+	}
+	if err != nil {
+		j.end(fmt.Errorf("%v to %v: %w", src.RemoteAddr(), dst.RemoteAddr(), reason(err)))
+	}
+}
+
+// end lets go of both connections, in peace if err is nil. That wakes whoever
+// waits on them. The first call decides; later ones wait for it.
+func (j *joint) end(err error) {
+	j.endOnce.Do(func() {
+		j.err = err
+		if err != nil {
+			reset(j.a.Conn)
+			j.b.Close()
+			return
+		}
+		// The ends have been told each other: there is nothing left to lose.
+		_ = j.a.Close()
+		_ = j.b.Close()
+	})
+}
+
+// A side is one of the two connections of a joint.
+type side struct {
+	net.Conn
+	socket syscall.RawConn // the connection if it is a kernel socket, else nil
+	told   atomic.Bool     // closeWrite has been called
+}
+
+func newSide(c net.Conn) *side { return &side{Conn: c, socket: kernelSocket(c)} }
+
+// checkEnd tells whether the end that was read is one. The kernel reports a reset
+// once: if it did so to a write in the other direction, which is about to end the
+// joint, then a read meets what looks like an end.
+func (s *side) checkEnd() error {
+	// A connection that both ends have ended is gone as well. But had a write
+	// failed, closeWrite would not have been called.
+	if isGone(s) && !s.told.Load() {
+		return syscall.ECONNRESET
+	}
+	return nil
+}
+
+// closeWrite tells the far end that nothing more will come. A connection that
+// has no way of telling gets there with the Close that follows the other
+// direction.
+func (s *side) closeWrite() error {
+	s.told.Store(true)
+	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// reset breaks c off in such a way that its far end sees an error and not an
+// end, where c has such a way. The errors are of no use: c is given up.
+func reset(c net.Conn) {
+	switch c := c.(type) {
+	case interface{ Reset() error }:
+		_ = c.Reset()
+		return
+	case interface{ SetLinger(sec int) error }:
+		_ = c.SetLinger(0) // makes Close send a RST
+	}
+	_ = c.Close()
+}

@@ -1,0 +1,135 @@
+package forward
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// transfer moves bytes from src to dst until src ends, and then returns nil, or
+// until an error. It takes the cheapest way there is: within the kernel between
+// two sockets, else without a buffer that waits if src is a socket.
+func transfer(dst, src *side, moved *atomic.Uint64) error {
+	if src.socket == nil {
+		return copyBuffered(dst, readConn(src), moved)
+	}
+	if dst.socket != nil {
+		if err := splice(dst.socket, src.socket, moved); !errors.Is(err, errNoSplice) {
+			return err
+		}
+	}
+	return copyBuffered(dst, readSocket(src.socket), moved)
+}
+
+// kernelSocket returns the socket that c is, if c is a stream socket and nothing
+// above it. Otherwise it returns nil.
+func kernelSocket(c net.Conn) syscall.RawConn {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	kind := 0
+	err = raw.Control(func(fd uintptr) {
+		kind, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+	})
+	if err != nil || kind != unix.SOCK_STREAM {
+		return nil
+	}
+	return raw
+}
+
+// A socketReader reads from a socket, and takes a buffer only when there is
+// something to read.
+type socketReader struct {
+	conn syscall.RawConn
+	try  func(fd uintptr) bool // tryRead, bound once
+
+	// What the last try was given and what came of it.
+	size bufferSize
+	buf  *buffer
+	n    int
+	err  error
+}
+
+func readSocket(c syscall.RawConn) readFunc {
+	r := &socketReader{conn: c}
+	r.try = r.tryRead
+	return r.read
+}
+
+func (r *socketReader) read(size bufferSize) (*buffer, int, error) {
+	r.size = size
+	if err := r.conn.Read(r.try); err != nil {
+		return nil, 0, err
+	}
+	if r.err != nil {
+		return nil, 0, os.NewSyscallError("read", r.err)
+	}
+	if r.n == 0 {
+		return nil, 0, io.EOF
+	}
+	return r.buf, r.n, nil
+}
+
+// tryRead is called at once, and then whenever the socket may be ready. It
+// returns false to wait.
+func (r *socketReader) tryRead(fd uintptr) (done bool) {
+	r.buf = newBuffer(r.size)
+	r.n, r.err = retry(func() (int, error) { return unix.Read(int(fd), r.buf.bytes) })
+	if r.n > 0 {
+		return true
+	}
+	r.buf.release()
+	r.buf = nil // so that the pool may drop it
+	return r.err != unix.EAGAIN
+}
+
+// awaitReset waits on a side that has been read to its end, until it is reset or
+// times out, and returns an error then or when it is closed. If it is not a
+// socket, awaitReset returns nil at once.
+func awaitReset(s *side) error {
+	if s.socket == nil {
+		return nil
+	}
+	var errno int
+	err := s.socket.Read(func(fd uintptr) (done bool) {
+		errno, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		return errno != 0
+	})
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("read", syscall.Errno(errno))
+}
+
+// isGone returns whether a TCP connection is no more, in either direction.
+func isGone(s *side) (gone bool) {
+	if s.socket == nil {
+		return false
+	}
+	err := s.socket.Control(func(fd uintptr) {
+		// Fails for a unix socket.
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		gone = err == nil && info.State == unix.BPF_TCP_CLOSE
+	})
+	return gone || err != nil
+}
+
+// retry calls a system call again for as long as signals interrupt it.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,24 @@
+//go:build !linux
+
+package forward
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+)
+
+// kernelSocket would return the socket that c is; here none is made use of.
+func kernelSocket(net.Conn) syscall.RawConn { return nil }
+
+// transfer moves bytes from src to dst until src ends, and then returns nil, or
+// until an error.
+func transfer(dst, src *side, moved *atomic.Uint64) error {
+	return copyBuffered(dst, readConn(src), moved)
+}
+
+// awaitReset would wait for a reset; here that is left to the next write.
+func awaitReset(*side) error { return nil }
+
+// isGone would return whether a connection is no more; here nothing tells.
+func isGone(*side) bool { return false }

@@ -1,0 +1,117 @@
+//go:build unix
+
+package forward
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func listenAt(t *testing.T, path string) net.Listener {
+	t.Helper()
+	ln, err := listenOn(Address{path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// makeStale leaves a socket on which nobody listens.
+func makeStale(t *testing.T, path string) {
+	t.Helper()
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUnixSocketIsPrivateAndRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln := listenAt(t, path)
+	file, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := file.Mode(), os.ModeSocket|0o600; got != want {
+		t.Errorf("mode of the socket = %v, want %v", got, want)
+	}
+	if err := ln.Close(); err != nil {
+		t.Errorf("Close() = %v, want <nil>", err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("Lstat(socket) after Close = %v, want that it does not exist", err)
+	}
+}
+
+func TestUnixSocketInTheWay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		put  func(t *testing.T, path string)
+		err  string // substring; empty means that it is replaced
+	}{
+		{"nothing", func(*testing.T, string) {}, ""},
+		{"stale socket", makeStale, ""},
+		{"socket in use", func(t *testing.T, path string) { listenAt(t, path) }, "another process listens on it"},
+		{"file", func(t *testing.T, path string) {
+			if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a socket"},
+		{"folder", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a socket"},
+		{"link to a stale socket", func(t *testing.T, path string) {
+			makeStale(t, path+"2")
+			if err := os.Symlink(path+"2", path); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a socket"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s")
+			tt.put(t, path)
+			before, _ := os.Lstat(path)
+			ln, err := listenOn(Address{path: path})
+			checkErr(t, err, tt.err)
+			if err == nil {
+				ln.Close()
+				return
+			}
+			checkErr(t, err, "listen on unix:"+path+": ")
+			if after, _ := os.Lstat(path); !os.SameFile(before, after) {
+				t.Errorf("the file in the way was replaced")
+			}
+		})
+	}
+}
+
+func TestUnixSocketInMissingFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none", "s")
+	_, err := listenOn(Address{path: path})
+	checkErr(t, err, "listen on unix:"+path+": no such file or directory")
+}
+
+// Close must not remove what another process has put in the place of its socket.
+func TestCloseLeavesSuccessor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	first := listenAt(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	listenAt(t, path)
+	first.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("the socket of the second listener is gone: %v", err)
+	}
+	conn.Close()
+}

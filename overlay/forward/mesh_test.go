@@ -1,0 +1,177 @@
+package forward
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/libp2p/go-yamux/v5"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A fakeMesh has two nodes: one dials, the other offers one service. It does not
+// look at names.
+type fakeMesh interface {
+	Dialer
+	Listener
+}
+
+// muxMesh gives streams of a muxer, as between two hosts: they have CloseWrite
+// and Reset, and are no sockets.
+type muxMesh struct {
+	dialer, listener *yamux.Session
+}
+
+// newMuxMesh makes a mesh on top of one connection, given by its two ends.
+func newMuxMesh(tb testing.TB, a, b net.Conn) *muxMesh {
+	tb.Helper()
+	c := yamux.DefaultConfig()
+	c.EnableKeepAlive = false
+	c.LogOutput = io.Discard
+	dialer, err := yamux.Client(a, c, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	listener, err := yamux.Server(b, c, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		dialer.Close()
+		listener.Close()
+	})
+	return &muxMesh{dialer, listener}
+}
+
+func (m *muxMesh) Dial(ctx context.Context, _ string) (net.Conn, error) { return m.dialer.Open(ctx) }
+
+// Listen may be called once. Closing the listener leaves the session, and so the
+// streams, as they are.
+func (m *muxMesh) Listen(string) (net.Listener, error) {
+	ln := &muxListener{
+		session: m.listener,
+		streams: make(chan net.Conn),
+		closed:  make(chan struct{}),
+	}
+	go ln.run()
+	return ln, nil
+}
+
+type muxListener struct {
+	session *yamux.Session
+	streams chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (l *muxListener) run() {
+	for {
+		s, err := l.session.AcceptStream()
+		if err != nil {
+			return
+		}
+		select {
+		case l.streams <- s:
+		case <-l.closed:
+			s.Reset()
+		}
+	}
+}
+
+func (l *muxListener) Accept() (net.Conn, error) {
+	select {
+	case s := <-l.streams:
+		return s, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *muxListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *muxListener) Addr() net.Addr { return l.session.Addr() }
+
+// tcpMesh gives TCP connections for streams, as a mesh would whose streams are
+// kernel sockets.
+type tcpMesh struct {
+	ln net.Listener
+}
+
+func newTCPMesh(tb testing.TB) *tcpMesh {
+	tb.Helper()
+	return &tcpMesh{listenTCP(tb)}
+}
+
+func (m *tcpMesh) Dial(ctx context.Context, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", m.ln.Addr().String())
+}
+
+func (m *tcpMesh) Listen(string) (net.Listener, error) { return m.ln, nil }
+
+func listenTCP(tb testing.TB) net.Listener {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// pair returns the two ends of a connection over TCP or a unix socket.
+func pair(tb testing.TB, network string) (dialled, accepted net.Conn) {
+	tb.Helper()
+	ln := listenFor(tb, network)
+	defer ln.Close()
+	dialled, err := net.Dial(network, ln.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if accepted, err = ln.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		dialled.Close()
+		accepted.Close()
+	})
+	return dialled, accepted
+}
+
+func listenFor(tb testing.TB, network string) net.Listener {
+	tb.Helper()
+	if network == "tcp" {
+		return listenTCP(tb)
+	}
+	ln, err := net.Listen("unix", tb.TempDir()+"/s")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// addressOf returns what ParseAddress makes of a listener's address.
+func addressOf(tb testing.TB, a net.Addr) Address {
+	tb.Helper()
+	s := a.String()
+	if a.Network() == "unix" {
+		s = unixPrefix + s
+	}
+	return mustParse(tb, s)
+}
+
+func mustParse(tb testing.TB, s string) Address {
+	tb.Helper()
+	a, err := ParseAddress(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return a
+}

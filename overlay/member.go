@@ -1,0 +1,139 @@
+package overlay
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/p2p"
+)
+
+// A Member is a node that holds a credential of the mesh, as this node sees it.
+type Member struct {
+	ID      peer.ID
+	Name    string // from its credential; others may have it too
+	Roles   credential.Roles
+	Expires time.Time // when its credential ends
+
+	Self bool
+	Up   bool          // connected, or heard of within the last minutes and not found gone since
+	Path p2p.Path      // to it, PathUnknown if there is no connection
+	RTT  time.Duration // to it as last measured, 0 if never
+	Seen time.Time     // when it was last known to be up, if not connected
+}
+
+// Self returns this node as a member.
+func (m *Mesh) Self() Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.selfLocked()
+}
+
+func (m *Mesh) selfLocked() Member {
+	return Member{
+		ID: m.self.ID, Name: m.self.Name, Roles: m.self.Roles, Expires: m.self.NotAfter,
+		Self: true, Up: true, Path: p2p.PathSelf,
+	}
+}
+
+// Members returns all members that this node knows of, itself included, by
+// name.
+func (m *Mesh) Members() []Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []Member{m.selfLocked()}
+	for _, e := range m.roster.sorted() {
+		out = append(out, m.viewLocked(e))
+	}
+	slices.SortStableFunc(out, func(a, b Member) int { return compareNames(a, b) })
+	return out
+}
+
+// Member returns the member with a peer ID, if it is known.
+func (m *Mesh) Member(id peer.ID) (Member, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.memberLocked(id)
+}
+
+func (m *Mesh) memberLocked(id peer.ID) (Member, bool) {
+	if id == m.self.ID {
+		return m.selfLocked(), true
+	}
+	e := m.roster.entries[id]
+	if e == nil {
+		return Member{}, false
+	}
+	return m.viewLocked(e), true
+}
+
+func (m *Mesh) viewLocked(e *entry) Member {
+	return Member{
+		ID: e.member.ID, Name: e.member.Name, Roles: e.member.Roles, Expires: e.member.NotAfter,
+		Up: e.up(time.Now()), Seen: e.heard,
+		Path: m.node.PathTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
+	}
+}
+
+func compareNames(a, b Member) int {
+	if a.Name != b.Name {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	}
+	return 0
+}
+
+func (m *Mesh) membersNamed(name string) []peer.ID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := m.roster.named(name, time.Now())
+	if name == m.self.Name {
+		ids = append(ids, m.self.ID)
+	}
+	return ids
+}
+
+func (m *Mesh) nameOf(id peer.ID) string {
+	if member, ok := m.Member(id); ok {
+		return member.Name
+	}
+	return id.String()
+}
+
+// Watch yields the members as they are, then again after each change, until
+// ctx ends or the mesh is closed. A slow reader skips to the newest.
+func (m *Mesh) Watch(ctx context.Context) iter.Seq[[]Member] {
+	return func(yield func([]Member) bool) {
+		for {
+			m.mu.Lock()
+			changed := m.changed
+			m.mu.Unlock()
+			if !yield(m.Members()) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			case <-m.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// changeLocked wakes those who watch.
+func (m *Mesh) changeLocked() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,289 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/dht"
+	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/p2p"
+)
+
+// ErrClosed is what methods return after Close. It is [net.ErrClosed].
+var ErrClosed = fmt.Errorf("mesh: %w", net.ErrClosed)
+
+// A Mesh is this node's membership in a mesh, and its way to the other members.
+// Its methods may be called from several goroutines at once.
+type Mesh struct {
+	// Set by start and never changed.
+	id        credential.MeshID
+	keys      *identity
+	store     store
+	log       *slog.Logger
+	admission *admission
+	node      *p2p.Node
+	table     *dht.DHT
+	gossip    *gossip
+	known     *knownPeers
+	renewNow  chan struct{} // asks runRenew to try again
+
+	ctx       context.Context // the mesh's lifetime
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+
+	mu         sync.Mutex // guards the fields below; never held while dialing or writing
+	self       credential.Member
+	credential *credential.Credential // which says so
+	roster     *roster
+	services   map[string]*Listener
+	changed    chan struct{} // closed and replaced when a member changes
+	closed     bool
+}
+
+// Open resumes the membership that c.Dir holds, or founds a mesh if it holds
+// none. Without a Dir it founds a mesh that lives as long as this node or any
+// that joins it.
+//
+// It returns when the node can be used: it listens, and it has tried those it
+// knew. That nobody answered is no error; it goes on trying.
+func Open(ctx context.Context, c Config) (*Mesh, error) {
+	return open(ctx, c, openIdentity, nil)
+}
+
+// Join enters the mesh of an invite, or resumes if c.Dir holds a membership of
+// that mesh already. It returns once a member has let the node in.
+//
+// The error wraps [ErrNoMemberReached] if no member answered, or one of package
+// credential's errors if the invite is not good, or [ErrOtherMesh].
+func Join(ctx context.Context, invite string, c Config) (*Mesh, error) {
+	inv, err := credential.ParseInvite(invite)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	join := func(s store, c Config) (*identity, error) { return joinIdentity(s, c, inv) }
+	return open(ctx, c, join, inv.Start())
+}
+
+// ErrNoMemberReached says that none of the members to start from answered.
+var ErrNoMemberReached = errors.New("no member reached")
+
+// A finder returns the identity that a store holds, or makes one.
+type finder func(store, Config) (*identity, error)
+
+// open makes a mesh of the identity that find returns. Who joins by an invite
+// must reach a member, to be let in.
+func open(ctx context.Context, c Config, find finder, invited []peer.AddrInfo) (_ *Mesh, err error) {
+	c, start, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("overlay: %w", err)
+	}
+	m := &Mesh{
+		log: c.Logger, roster: newRoster(), services: map[string]*Listener{},
+		changed: make(chan struct{}), renewNow: make(chan struct{}, 1),
+	}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if err := m.openState(c, find); err != nil {
+		return nil, err
+	}
+	if err := m.startNode(c); err != nil {
+		return nil, err
+	}
+	reached, err := m.enter(ctx, append(start, invited...))
+	if err != nil {
+		return nil, err
+	}
+	if invited != nil && !reached {
+		return nil, ErrNoMemberReached
+	}
+	m.startLoops()
+	return m, nil
+}
+
+func (m *Mesh) openState(c Config, find finder) error {
+	m.store = newMemoryStore()
+	if c.Dir != "" {
+		file, err := openStore(c.Dir)
+		if err != nil {
+			return err
+		}
+		m.store = file
+	}
+	keys, err := find(m.store, c)
+	if err != nil {
+		return err
+	}
+	m.keys, m.id, m.self, m.credential = keys, keys.mesh, keys.member, keys.credential
+	if file, ok := m.store.(*fileStore); ok {
+		return file.own(m.self.Name)
+	}
+	return nil
+}
+
+// startNode starts to listen, and to answer what members ask. Until all of it
+// is there, members that connect wait in admission.
+func (m *Mesh) startNode(c Config) error {
+	m.admission = &admission{mesh: m.id, proof: m.credential.Marshal(), learn: m.learn, ready: make(chan struct{})}
+	defer close(m.admission.ready)
+	port, err := loadPort(m.store)
+	if err != nil {
+		return err
+	}
+	m.node, err = p2p.New(p2p.Config{
+		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission,
+		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	if err := savePort(m.store, m.node.Port()); err != nil {
+		return err
+	}
+	m.known, err = loadKnownPeers(m.store)
+	if err != nil {
+		return err
+	}
+	m.table, err = dht.New(m.node, dht.Config{Known: m.known.infos, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	if m.gossip, err = newGossip(m.ctx, m.node, m.id, m.receivePresence); err != nil {
+		return err
+	}
+	return m.serve()
+}
+
+// serve answers what members ask of this node.
+func (m *Mesh) serve() error {
+	for proto, handle := range map[string]func(*p2p.Listener){
+		streamProtocol: m.serveStreams,
+		rosterProtocol: m.serveRoster,
+		renewProtocol:  m.serveRenew,
+	} {
+		l, err := m.node.Listen(proto)
+		if err != nil {
+			return err
+		}
+		m.wg.Go(func() { handle(l) })
+	}
+	return nil
+}
+
+func (m *Mesh) startLoops() {
+	m.wg.Go(m.runConnections)
+	m.wg.Go(m.runPresence)
+	m.wg.Go(m.runReconnect)
+	m.wg.Go(m.runRenew)
+	m.table.Provide(m.nameKey(m.self.Name)) // until the table is closed
+}
+
+// learn takes in a member that admission let in.
+func (m *Mesh) learn(member credential.Member, proof []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.roster.learn(member, proof)
+	m.changeLocked()
+}
+
+func (m *Mesh) markUnreachable(id peer.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.roster.unreachable(id)
+	m.changeLocked()
+}
+
+// ID returns the mesh's ID, its root public key.
+func (m *Mesh) ID() credential.MeshID { return m.id }
+
+// Addrs returns the addresses at which this node may be reached, without its
+// peer ID.
+func (m *Mesh) Addrs() []multiaddr.Multiaddr { return m.node.Addrs() }
+
+// Node returns the node under the mesh, for connections and libp2p protocols.
+// Closing it is the mesh's business.
+func (m *Mesh) Node() *p2p.Node { return m.node }
+
+// Ping measures one round trip to a member, by name or by peer ID, and tells
+// the path it took.
+func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
+	rtt, path, err := m.ping(ctx, member)
+	if err != nil {
+		return 0, p2p.PathUnknown, fmt.Errorf("ping %s: %w", member, err)
+	}
+	return rtt, path, nil
+}
+
+func (m *Mesh) ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
+	t, err := ParseTarget(member + "/ping") // any service will do: only the member counts
+	if err != nil || member == "" {
+		return 0, 0, fmt.Errorf("%w: %q", ErrUnknownMember, member)
+	}
+	id, err := m.resolve(ctx, t)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := m.connect(ctx, id); err != nil {
+		return 0, 0, err
+	}
+	rtt, err := m.node.Ping(ctx, id)
+	return rtt, m.node.PathTo(id), err
+}
+
+// The keys under which names and services are found in the DHT. They name the
+// mesh, so that one process may be in several.
+func (m *Mesh) nameKey(name string) string       { return m.id.String() + "/name/" + name }
+func (m *Mesh) serviceKey(service string) string { return m.id.String() + "/service/" + service }
+
+// Close leaves without telling the others, which see it within seconds, and
+// waits until the mesh's goroutines are gone. It may be called more than once
+// and at any time; all streams end.
+func (m *Mesh) Close() error {
+	m.closeOnce.Do(func() {
+		m.mu.Lock()
+		m.closed = true
+		services := m.services
+		m.services = nil
+		m.mu.Unlock()
+		for _, l := range services {
+			l.Close()
+		}
+		m.closeErr = m.closeParts()
+	})
+	return m.closeErr
+}
+
+// closeParts closes what there is; open may have stopped half-way.
+func (m *Mesh) closeParts() error {
+	var errs []error
+	if m.gossip != nil {
+		errs = append(errs, m.sayGoodbye(), m.gossip.Close())
+	}
+	m.stop()
+	if m.known != nil {
+		errs = append(errs, m.known.save())
+	}
+	if m.table != nil {
+		errs = append(errs, m.table.Close())
+	}
+	if m.node != nil {
+		errs = append(errs, m.node.Close())
+	}
+	m.wg.Wait()
+	if m.store != nil {
+		errs = append(errs, m.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,183 @@
+package overlay
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p-pubsub"
+	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/overlay/wire"
+)
+
+// A presence is what a member says of itself to all others: here I am, or I am
+// going, and this is my credential. It is signed by the member's key, so
+// whoever passes it on can't change it.
+type presence struct {
+	Credential []byte `cbor:"1,keyasint"`
+	Seq        uint64 `cbor:"2,keyasint"` // the later statement has the larger one
+	Leaving    bool   `cbor:"3,keyasint"`
+	Signature  []byte `cbor:"4,keyasint"`
+}
+
+// maxPresence bounds an encoded presence: a credential and 100 bytes.
+const maxPresence = credential.MaxSize + 128
+
+// presenceContext keeps the signature from counting for anything else. The
+// mesh's ID follows, then the presence without its signature.
+const presenceContext = "p2pnode presence v1\x00"
+
+func (p presence) signed(mesh credential.MeshID) ([]byte, error) {
+	p.Signature = nil
+	body, err := wire.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte(presenceContext), mesh[:]...), body...), nil
+}
+
+// sign returns p's encoding with a signature.
+func (p presence) sign(mesh credential.MeshID, key ed25519.PrivateKey) ([]byte, error) {
+	message, err := p.signed(mesh)
+	if err != nil {
+		return nil, err
+	}
+	p.Signature = ed25519.Sign(key, message)
+	return wire.Marshal(p)
+}
+
+var errPresence = errors.New("presence statement is not valid")
+
+// parsePresence decodes a statement without judging it.
+func parsePresence(data []byte) (presence, error) {
+	var p presence
+	if len(data) > maxPresence {
+		return p, fmt.Errorf("%w: %d bytes, more than %d", errPresence, len(data), maxPresence)
+	}
+	if err := wire.Unmarshal(data, &p); err != nil {
+		return p, fmt.Errorf("%w: %w", errPresence, err)
+	}
+	return p, nil
+}
+
+// verify returns the member that made the statement.
+func (p presence) verify(mesh credential.MeshID, now time.Time) (credential.Member, error) {
+	m, err := credential.Verify(p.Credential, mesh, now)
+	if err != nil {
+		return credential.Member{}, err
+	}
+	message, err := p.signed(mesh)
+	if err != nil {
+		return credential.Member{}, err
+	}
+	if !ed25519.Verify(m.Key, message, p.Signature) {
+		return credential.Member{}, fmt.Errorf("%w: signature is not by %s's key", errPresence, m.Name)
+	}
+	return *m, nil
+}
+
+// receivePresence takes in a statement that came by gossip. What is valid and
+// news goes on to others.
+func (m *Mesh) receivePresence(data []byte) pubsub.ValidationResult {
+	fresh, err := m.takePresence(data)
+	switch {
+	case err != nil:
+		m.log.Debug("presence statement", "err", err)
+		return pubsub.ValidationReject
+	case !fresh:
+		return pubsub.ValidationIgnore
+	}
+	return pubsub.ValidationAccept
+}
+
+// takePresence verifies a statement, from whomever, and takes it in if it is
+// news.
+func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
+	p, err := parsePresence(data)
+	if err != nil {
+		return false, err
+	}
+	now := time.Now()
+	member, err := p.verify(m.id, now)
+	if err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if member.ID == m.self.ID {
+		return true, nil // our own, on its way out
+	}
+	fresh = m.roster.announce(member, p, data, now)
+	if fresh {
+		m.changeLocked()
+	}
+	return fresh, nil
+}
+
+// runPresence says that this node is up: at once, whenever somebody new can
+// hear it, and regularly.
+func (m *Mesh) runPresence() {
+	heard := make(chan struct{}, 1)
+	m.wg.Go(func() {
+		for m.gossip.nextPeer(m.ctx) == nil {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		}
+	})
+	for {
+		if err := m.announce(m.ctx, false); err != nil && m.ctx.Err() == nil {
+			m.log.Warn("announce presence", "err", err)
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-heard:
+			m.pause(presenceSettle) // more may be coming
+		case <-time.After(presenceInterval*3/4 + rand.N(presenceInterval/2)):
+			m.refreshRoster()
+		}
+	}
+}
+
+// presenceSettle keeps a node that meets many at once from telling each alone.
+const presenceSettle = 300 * time.Millisecond
+
+func (m *Mesh) pause(d time.Duration) {
+	select {
+	case <-m.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// announce publishes a statement about this node.
+func (m *Mesh) announce(ctx context.Context, leaving bool) error {
+	data, err := m.ownPresence(leaving)
+	if err != nil {
+		return err
+	}
+	return m.gossip.publish(ctx, data)
+}
+
+// ownPresence returns a new statement about this node. Its number is the time,
+// so that it is larger than those from before a restart.
+func (m *Mesh) ownPresence(leaving bool) ([]byte, error) {
+	m.mu.Lock()
+	proof := m.credential.Marshal()
+	m.mu.Unlock()
+	return presence{Credential: proof, Seq: uint64(time.Now().UnixNano()), Leaving: leaving}.sign(m.id, m.keys.key)
+}
+
+// sayGoodbye tells the others that this node is going.
+func (m *Mesh) sayGoodbye() error {
+	ctx, cancel := context.WithTimeout(context.Background(), presenceSettle)
+	defer cancel()
+	if err := m.announce(ctx, true); err != nil {
+		m.log.Debug("announce leaving", "err", err)
+	}
+	return nil
+}

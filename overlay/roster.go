@@ -1,0 +1,138 @@
+package overlay
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/overlay/credential"
+)
+
+const (
+	// presenceInterval is how often a member says that it is up. With 200
+	// members it costs each about seven messages a second.
+	presenceInterval = 60 * time.Second
+
+	// presenceExpiry leaves room for two lost messages and for jitter.
+	presenceExpiry = 200 * time.Second
+
+	// maxRoster bounds the members a node remembers. Beyond it the one that was
+	// silent for longest is forgotten.
+	maxRoster = 4096
+)
+
+// A roster is what this node believes about who is in the mesh. It does no I/O
+// and keeps no clock: time comes in with each call. The Mesh's lock guards it.
+type roster struct {
+	entries map[peer.ID]*entry
+}
+
+type entry struct {
+	member    credential.Member
+	proof     []byte    // the credential, encoded
+	presence  []byte    // the newest presence statement, encoded; nil if none
+	seq       uint64    // of that statement
+	left      bool      // it said that it was going
+	heard     time.Time // when it last said that it was up, or a connection to it ended
+	connected bool
+	silent    bool // it did not answer when dialed since
+}
+
+func newRoster() *roster { return &roster{entries: map[peer.ID]*entry{}} }
+
+// learn takes in a verified credential. Of two the later one counts.
+func (r *roster) learn(m credential.Member, proof []byte) *entry {
+	e := r.entries[m.ID]
+	if e == nil {
+		r.makeRoom()
+		e = &entry{member: m, proof: proof}
+		r.entries[m.ID] = e
+	}
+	if m.NotBefore.After(e.member.NotBefore) {
+		e.member, e.proof = m, proof
+	}
+	return e
+}
+
+func (r *roster) makeRoom() {
+	if len(r.entries) < maxRoster {
+		return
+	}
+	var oldest *entry
+	for _, e := range r.entries {
+		if !e.connected && (oldest == nil || e.heard.Before(oldest.heard)) {
+			oldest = e
+		}
+	}
+	if oldest != nil {
+		delete(r.entries, oldest.member.ID)
+	}
+}
+
+// announce takes in a member's verified statement about itself, and tells
+// whether it is news.
+func (r *roster) announce(m credential.Member, p presence, raw []byte, now time.Time) bool {
+	e := r.learn(m, p.Credential)
+	if p.Seq <= e.seq {
+		return false
+	}
+	e.seq, e.presence, e.left = p.Seq, raw, p.Leaving
+	e.heard, e.silent = now, false
+	return true
+}
+
+// connected takes in that a connection to a member is there, or is gone.
+func (r *roster) connected(id peer.ID, is bool, now time.Time) {
+	e := r.entries[id]
+	if e == nil || e.connected == is {
+		return
+	}
+	e.connected, e.heard = is, now
+	if is {
+		e.silent, e.left = false, false
+	}
+}
+
+// unreachable takes in that a member did not answer.
+func (r *roster) unreachable(id peer.ID) {
+	if e := r.entries[id]; e != nil && !e.connected {
+		e.silent = true
+	}
+}
+
+func (e *entry) up(now time.Time) bool {
+	return e.connected || !e.left && !e.silent && e.presence != nil && now.Sub(e.heard) < presenceExpiry
+}
+
+// named returns the IDs of the members of a name: of those that are up, or of
+// all where none is.
+func (r *roster) named(name string, now time.Time) []peer.ID {
+	var up, all []peer.ID
+	for id, e := range r.entries {
+		if e.member.Name != name {
+			continue
+		}
+		all = append(all, id)
+		if e.up(now) {
+			up = append(up, id)
+		}
+	}
+	if len(up) > 0 {
+		all = up
+	}
+	slices.Sort(all)
+	return all
+}
+
+// sorted returns the entries by name, then by ID.
+func (r *roster) sorted() []*entry {
+	out := make([]*entry, 0, len(r.entries))
+	for _, e := range r.entries {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.member.Name, b.member.Name), cmp.Compare(a.member.ID, b.member.ID))
+	})
+	return out
+}
