@@ -14,7 +14,9 @@ import (
 
 type vectors []wiretest.Vector
 
-func (v *vectors) text(name, value string) { *v = append(*v, wiretest.Vector{Name: name, Value: value}) }
+func (v *vectors) text(name, value string) {
+	*v = append(*v, wiretest.Vector{Name: name, Value: value})
+}
 
 func (v *vectors) hex(name string, value []byte) { v.text(name, hex.EncodeToString(value)) }
 

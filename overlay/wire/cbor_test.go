@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"math/big"
 	"strings"
 	"testing"
 )
@@ -69,6 +70,7 @@ func TestMarshalRefuses(t *testing.T) {
 		says string
 	}{
 		{"too large", make([]byte, MaxSize), "65538 bytes; a message has at most 65535"},
+		{"what needs a tag", new(big.Int).Lsh(big.NewInt(1), 100), "encode *big.Int"},
 		{"what has no form", make(chan int), "encode chan int"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,15 +10,16 @@ import (
 )
 
 func TestVectorsFrame(t *testing.T) {
-	var v []wiretest.Vector
-	for _, body := range []string{"", "hello"} {
+	frame := func(body string) string {
 		var stream bytes.Buffer
 		if err := wire.WriteFrame(&stream, []byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		v = append(v,
-			wiretest.Vector{Name: "body", Value: hex.EncodeToString([]byte(body))},
-			wiretest.Vector{Name: "frame", Value: hex.EncodeToString(stream.Bytes())})
+		return hex.EncodeToString(stream.Bytes())
 	}
-	wiretest.Golden(t, "frame", v)
+	wiretest.Golden(t, "frame", []wiretest.Vector{
+		{Name: "frame of nothing", Value: frame("")},
+		{Name: "body", Value: hex.EncodeToString([]byte("hello"))},
+		{Name: "frame", Value: frame("hello")},
+	})
 }
