@@ -128,7 +128,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	if err != nil {
 		return err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{security}, muxers, nil, rm, g)
+	up, err := upgrader.New([]sec.SecureTransport{bulkTLS{security}}, muxers, nil, rm, g)
 	if err != nil {
 		return err
 	}
@@ -158,10 +158,15 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	return nil
 }
 
+// maxFrame is what one stream may send before another has its turn: 2 ms at
+// 1 Gbit/s.
+const maxFrame = 256 << 10
+
 // newMuxer returns yamux with a receive window that fills a long fat path.
 func newMuxer() network.Multiplexer {
 	config := yamux.DefaultConfig()
 	config.MaxStreamWindowSize = 16 << 20 // 1 Gbit/s at 130 ms
+	config.MaxMessageSize = maxFrame
 	config.LogOutput = io.Discard
 	config.ReadBufSize = 0                     // TLS has its own
 	config.MaxIncomingStreams = math.MaxUint32 // newResourceManager limits them
