@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/p2pnode/p2pnode/p2p"
@@ -190,11 +191,11 @@ func (m *Mesh) handleEvent(e any) {
 	case event.EvtPeerIdentificationCompleted:
 		m.note(e.Peer)
 	case event.EvtPeerConnectednessChanged:
-		if m.node.PathTo(e.Peer) != p2p.PathUnknown {
-			m.note(e.Peer)
+		if e.Connectedness == network.NotConnected {
+			m.lost(e.Peer)
 			return
 		}
-		m.lost(e.Peer)
+		m.note(e.Peer)
 	}
 }
 

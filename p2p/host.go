@@ -12,6 +12,7 @@ import (
 
 	coreconnmgr "github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -51,6 +52,7 @@ const (
 type hostKit struct {
 	host      *basichost.BasicHost
 	swarm     *swarm.Swarm
+	events    event.Bus
 	resources network.ResourceManager
 	closeQUIC func() error
 }
@@ -104,7 +106,8 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.Connectio
 	if err := errors.Join(peers.AddPrivKey(id, key), peers.AddPubKey(id, key.GetPublic())); err != nil {
 		return errors.Join(err, peers.Close())
 	}
-	k.swarm, err = swarm.NewSwarm(id, peers, eventbus.NewBus(),
+	k.events = eventbus.NewBus()
+	k.swarm, err = swarm.NewSwarm(id, peers, k.events,
 		swarm.WithConnectionGater(g),
 		swarm.WithResourceManager(k.resources),
 		swarm.WithDialTimeout(c.DialTimeout),
@@ -229,6 +232,7 @@ func (k *hostKit) addHost(c Config) error {
 		return err
 	}
 	k.host, err = basichost.NewHost(k.swarm, &basichost.HostOpts{
+		EventBus:    k.events, // the swarm's, so that all events are on one
 		ConnManager: manager,
 		EnablePing:  true,
 		UserAgent:   c.Agent,
