@@ -180,7 +180,14 @@ func (d *DHT) FindPeer(ctx context.Context, id peer.ID) ([]multiaddr.Multiaddr, 
 	if err != nil {
 		return nil, d.fault(fmt.Sprintf("find peer %v", id), err)
 	}
-	return info.Addrs, nil
+	if len(info.Addrs) > 0 {
+		return info.Addrs, nil
+	}
+	// It has connected to this node, a moment ago.
+	if err := d.node.Identified(ctx, id); err != nil {
+		return nil, err
+	}
+	return d.node.KnownAddrs(id), nil
 }
 
 // Provide makes others find this node under a key, until stop is called: now

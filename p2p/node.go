@@ -87,6 +87,7 @@ func newNode(c Config) (*Node, error) {
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
+	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
 		ConnectedF:    func(network.Network, network.Conn) { n.change() },
 		DisconnectedF: func(network.Network, network.Conn) { n.change() },
@@ -137,6 +138,21 @@ func (n *Node) Host() host.Host { return n.kit.host }
 // KnownAddrs returns the addresses at which Dial would try a peer.
 func (n *Node) KnownAddrs(id peer.ID) []multiaddr.Multiaddr {
 	return n.kit.host.Peerstore().Addrs(id)
+}
+
+// Identified waits until a peer that there is a connection to has told at which
+// addresses it may be reached.
+func (n *Node) Identified(ctx context.Context, id peer.ID) error {
+	c := n.bestConn(id)
+	if c == nil {
+		return fmt.Errorf("identify peer %v: no connection", id)
+	}
+	select {
+	case <-n.kit.host.IDService().IdentifyWait(c):
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("identify peer %v: %w", id, context.Cause(ctx))
+	}
 }
 
 // A Connection is a connection to a peer that both ends have admitted.
