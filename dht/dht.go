@@ -33,8 +33,9 @@ var (
 	ErrClosed = errors.New("the DHT is closed")
 )
 
-// DefaultRepublish is how often a provider says again that it provides. It
-// bounds how long a key may be unfindable after the peers that kept it left.
+// DefaultRepublish is how often an owner publishes again what it provides and
+// publishes. It bounds how long a key may be unfindable after the peers that
+// kept it left.
 const DefaultRepublish = 10 * time.Minute
 
 // DefaultPrefix begins the name of the DHT's protocol.
@@ -193,42 +194,52 @@ func (d *DHT) FindPeer(ctx context.Context, id peer.ID) ([]multiaddr.Multiaddr, 
 // Provide makes others find this node under a key, until stop is called: now
 // or once there is somebody to tell, and again as [Config.Republish] says.
 func (d *DHT) Provide(key string) (stop func()) {
-	ctx, cancel := context.WithCancel(d.ctx)
-	d.wg.Go(func() { d.runProvide(ctx, key) })
-	return cancel
+	return d.repeat(key, func(ctx context.Context) error {
+		c, err := keyCID(key)
+		if err != nil {
+			return err
+		}
+		return d.kad.Provide(ctx, c, true)
+	})
 }
 
-func (d *DHT) runProvide(ctx context.Context, key string) {
-	for {
-		if d.Ready(ctx) != nil {
-			return
+// Publish keeps a record in the DHT until stop is called: now or once there is
+// somebody to keep it, and again as [Config.Republish] says. Each time value is
+// asked for the record as it is by then.
+func (d *DHT) Publish(key string, value func() ([]byte, error)) (stop func()) {
+	return d.repeat(key, func(ctx context.Context) error {
+		v, err := value()
+		if err != nil {
+			return err
 		}
-		wait := jitter(d.cfg.Republish)
-		if err := d.provide(ctx, key); err != nil && ctx.Err() == nil {
-			d.cfg.Logger.Debug("provide", "key", key, "err", err)
-			wait = jitter(min(retryProvide, d.cfg.Republish))
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
+		return d.kad.PutValue(ctx, key, v)
+	})
 }
 
 const (
-	retryProvide   = 5 * time.Second
-	provideTimeout = time.Minute // a lookup over the Internet with dead peers in the table
+	retryPublish   = 5 * time.Second
+	publishTimeout = time.Minute // a lookup over the Internet with dead peers in the table
 )
 
-func (d *DHT) provide(ctx context.Context, key string) error {
-	c, err := keyCID(key)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, provideTimeout)
-	defer cancel()
-	return d.kad.Provide(ctx, c, true)
+// repeat does what puts a key into the DHT, and does it again in time.
+func (d *DHT) repeat(key string, publish func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(d.ctx)
+	d.wg.Go(func() {
+		for ctx.Err() == nil && d.Ready(ctx) == nil {
+			wait := jitter(d.cfg.Republish)
+			once, done := context.WithTimeout(ctx, publishTimeout)
+			if err := publish(once); err != nil && ctx.Err() == nil {
+				d.cfg.Logger.Debug("publish in the DHT", "key", key, "err", err)
+				wait = jitter(min(retryPublish, d.cfg.Republish))
+			}
+			done()
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return cancel
 }
 
 // jitter spreads what many nodes that started together do regularly.
@@ -256,7 +267,7 @@ func (d *DHT) Providers(ctx context.Context, key string) iter.Seq[peer.AddrInfo]
 }
 
 // Put keeps a record at the peers nearest to its key, which has the form
-// "/namespace/rest".
+// "/namespace/rest", for two days at most; see Publish for one that stays.
 func (d *DHT) Put(ctx context.Context, key string, value []byte) error {
 	if err := d.kad.PutValue(ctx, key, value); err != nil {
 		return d.fault(fmt.Sprintf("put record %q", key), err)

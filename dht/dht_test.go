@@ -209,6 +209,27 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+func TestPublishKeepsTheRecordNew(t *testing.T) {
+	all := newStar(t, 3, dht.Config{
+		Records:   map[string]dht.Validator{"even": evenNumbers{}},
+		Republish: 20 * time.Millisecond,
+	})
+	n := 0
+	defer all[1].table.Publish("/even/count", func() ([]byte, error) {
+		n += 2
+		return []byte(fmt.Sprint(n)), nil
+	})()
+	for ctx := testContext(t); ; {
+		got, err := all[2].table.Get(ctx, "/even/count")
+		if err != nil && !errors.Is(err, dht.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if len(got) > 0 && string(got) != "2" { // published at least twice
+			return
+		}
+	}
+}
+
 func TestConfigFaults(t *testing.T) {
 	node, err := p2p.New(p2p.Config{})
 	if err != nil {

@@ -7,7 +7,7 @@
 //		log.Fatal(err)
 //	}
 //	defer table.Close()
-//	stop := table.Provide("greetings")      // found by others, until stopped
+//	stop := table.Provide("greetings")       // found by others, until stopped
 //	addrs, err := table.FindPeer(ctx, id)    // where is this peer
 //	for peer := range table.Providers(ctx, "greetings") {
 //		...

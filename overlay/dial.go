@@ -122,7 +122,8 @@ func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
 }
 
 // searchName connects to those who say in the DHT that they have a name. If
-// they do, admission puts them into the roster.
+// they do, admission puts them into the roster; of those who don't answer it
+// takes what they said of themselves when they were up.
 func (m *Mesh) searchName(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
@@ -130,6 +131,7 @@ func (m *Mesh) searchName(ctx context.Context, name string) {
 	for info := range m.table.Providers(ctx, m.nameKey(name)) {
 		if err := m.node.Connect(ctx, info.ID, info.Addrs...); err != nil {
 			m.log.Debug("connect to find a name", "peer", info.ID, "err", err)
+			m.fetchMember(ctx, info.ID)
 		}
 		if tried++; tried == maxCandidates || len(m.membersNamed(name)) > 0 {
 			return

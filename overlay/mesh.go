@@ -156,7 +156,10 @@ func (m *Mesh) startNode(c Config) error {
 	if err != nil {
 		return err
 	}
-	m.table, err = dht.New(m.node, dht.Config{Known: m.known.infos, Logger: c.Logger})
+	m.table, err = dht.New(m.node, dht.Config{
+		Known: m.known.infos, Logger: c.Logger,
+		Records: map[string]dht.Validator{memberRecords: memberValidator{m.id}},
+	})
 	if err != nil {
 		return err
 	}
@@ -187,7 +190,9 @@ func (m *Mesh) startLoops() {
 	m.wg.Go(m.runPresence)
 	m.wg.Go(m.runReconnect)
 	m.wg.Go(m.runRenew)
-	m.table.Provide(m.nameKey(m.self.Name)) // until the table is closed
+	// Until the table is closed:
+	m.table.Provide(m.nameKey(m.Self().Name))
+	m.table.Publish(memberKey(m.node.ID()), func() ([]byte, error) { return m.ownPresence(false) })
 }
 
 // learn takes in a member that admission let in.

@@ -67,7 +67,7 @@ func (c *chain) connectRaw(tb testing.TB) (client, server net.Conn) {
 	}
 	tb.Cleanup(func() { server.Close() })
 	for _, conn := range []net.Conn{client, server} {
-		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		conn.SetDeadline(time.Now().Add(patience))
 	}
 	return client, server
 }

@@ -63,7 +63,7 @@ func (j *joint) end(err error) {
 		j.err = err
 		if err != nil {
 			reset(j.a.Conn)
-			j.b.Close()
+			reset(j.b.Conn)
 			return
 		}
 		// The ends have been told each other: there is nothing left to lose.

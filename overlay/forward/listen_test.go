@@ -59,6 +59,13 @@ func TestUnixSocketInTheWay(t *testing.T) {
 		{"nothing", func(*testing.T, string) {}, ""},
 		{"stale socket", makeStale, ""},
 		{"socket in use", func(t *testing.T, path string) { listenAt(t, path) }, "another process listens on it"},
+		{"socket of another kind in use", func(t *testing.T, path string) {
+			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+		}, "does not tell if it is in use"},
 		{"file", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 				t.Fatal(err)

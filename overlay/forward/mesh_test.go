@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-yamux/v5"
 	"go.uber.org/goleak"
@@ -125,6 +126,9 @@ func listenTCP(tb testing.TB) net.Listener {
 	return ln
 }
 
+// patience is after how long a test that hangs fails.
+const patience = 20 * time.Second
+
 // pair returns the two ends of a connection over TCP or a unix socket.
 func pair(tb testing.TB, network string) (dialled, accepted net.Conn) {
 	tb.Helper()
@@ -137,10 +141,10 @@ func pair(tb testing.TB, network string) (dialled, accepted net.Conn) {
 	if accepted, err = ln.Accept(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
-		dialled.Close()
-		accepted.Close()
-	})
+	for _, c := range []net.Conn{dialled, accepted} {
+		tb.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+	}
 	return dialled, accepted
 }
 
