@@ -28,7 +28,7 @@ func newChain(tb testing.TB, mesh fakeMesh, clientNet, serverNet string) *chain 
 	tb.Helper()
 	c := &chain{server: listenFor(tb, serverNet)}
 	var err error
-	if c.expose, err = NewExpose(mesh, "web", addressOf(tb, c.server.Addr()), Config{}); err != nil {
+	if c.expose, err = NewExpose(serviceOf(tb, mesh), addressOf(tb, c.server.Addr()), Config{}); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.expose.Close() })

@@ -14,7 +14,11 @@
 //	if err != nil {
 //		log.Fatal(err)
 //	}
-//	e, err := forward.NewExpose(mesh, "web", target, forward.Config{})
+//	ln, err := mesh.Listen("web")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	e, err := forward.NewExpose(ln, target, forward.Config{})
 //	if err != nil {
 //		log.Fatal(err)
 //	}

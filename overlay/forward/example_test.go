@@ -18,7 +18,7 @@ type mesh struct{ net.Listener }
 
 func (m mesh) Listen(service string) (net.Listener, error) { return m.Listener, nil }
 
-func (m mesh) Dial(ctx context.Context, target string) (net.Conn, error) {
+func (m mesh) DialContext(ctx context.Context, _, target string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", m.Addr().String())
 }
 
@@ -42,7 +42,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	e, err := forward.NewExpose(m, "web", target, forward.Config{})
+	e, err := forward.NewExpose(m, target, forward.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,14 +7,6 @@ import (
 	"net"
 )
 
-// A Listener accepts the streams of services. An overlay.Mesh is one.
-type Listener interface {
-	// Listen offers a service by its name, such as "web". See the package
-	// comment for what an accepted stream must have. Closing the listener ends
-	// the offer.
-	Listen(service string) (net.Listener, error)
-}
-
 // An Expose offers what listens on a local socket as a service. It ties each
 // stream that it accepts to a connection of its own to that socket. Its methods
 // may be called at the same time.
@@ -22,10 +14,11 @@ type Expose struct {
 	acceptor *acceptor
 }
 
-// NewExpose offers a service on mesh, and ties its streams to a target. The
-// target need not be up: it is dialled when a stream comes in. A stream whose
-// target can't be reached is reset.
-func NewExpose(mesh Listener, service string, target Address, c Config) (*Expose, error) {
+// NewExpose ties the streams that ln accepts, which is a service's listener, to
+// a target. The target need not be up: it is dialled when a stream comes in. A
+// stream whose target can't be reached is reset. Unless there is an error, ln is
+// closed with the Expose.
+func NewExpose(ln net.Listener, target Address, c Config) (*Expose, error) {
 	c, err := c.withDefaults(defaultExposeDialTimeout)
 	if target.path == "" && target.port == 0 {
 		err = errors.Join(err, fmt.Errorf("target %v: port 0 can't be dialled", target))
@@ -33,11 +26,7 @@ func NewExpose(mesh Listener, service string, target Address, c Config) (*Expose
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	ln, err := mesh.Listen(service)
-	if err != nil {
-		return nil, fmt.Errorf("forward: %w", err)
-	}
-	c.Logger = c.Logger.With("service", service, "addr", target.String())
+	c.Logger = c.Logger.With("service", ln.Addr().String(), "addr", target.String())
 	return &Expose{newAcceptor(ln, target.dial, c)}, nil
 }
 

@@ -2,22 +2,9 @@ package forward
 
 import (
 	"errors"
-	"net"
 	"syscall"
 	"testing"
 )
-
-// brokenMesh can't offer anything.
-type brokenMesh struct{}
-
-func (brokenMesh) Listen(string) (net.Listener, error) {
-	return nil, errors.New(`service "web" is offered already`)
-}
-
-func TestServiceThatCannotBeOffered(t *testing.T) {
-	_, err := NewExpose(brokenMesh{}, "web", mustParse(t, "80"), Config{})
-	checkErr(t, err, `forward: service "web" is offered already`)
-}
 
 // The far end must not take a target that is down for an empty answer.
 func TestUnreachableTargetResetsStream(t *testing.T) {
@@ -39,12 +26,12 @@ func TestUnreachableTargetResetsStream(t *testing.T) {
 			a, b := pair(t, "tcp")
 			mesh := newMuxMesh(t, a, b)
 			target := tt.target(t)
-			e, err := NewExpose(mesh, "web", target, Config{})
+			e, err := NewExpose(serviceOf(t, mesh), target, Config{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer e.Close()
-			stream, err := mesh.Dial(t.Context(), "alice/web")
+			stream, err := mesh.DialContext(t.Context(), "", "alice/web")
 			if err != nil {
 				t.Fatal(err)
 			}

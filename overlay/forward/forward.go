@@ -8,9 +8,10 @@ import (
 
 // A Dialer opens streams to services. An overlay.Mesh is one.
 type Dialer interface {
-	// Dial opens a stream to a service such as "alice/web". It returns soon
-	// after ctx ends. See the package comment for what the stream must have.
-	Dial(ctx context.Context, target string) (net.Conn, error)
+	// DialContext opens a stream to a service such as "alice/web". The network
+	// is always "tcp". It returns soon after ctx ends. See the package comment
+	// for what the stream must have.
+	DialContext(ctx context.Context, network, target string) (net.Conn, error)
 }
 
 // A Forward listens on a local socket and ties each connection it accepts to a
@@ -36,7 +37,7 @@ func NewForward(mesh Dialer, target string, listen Address, c Config) (*Forward,
 		return nil, fmt.Errorf("forward: %w", err)
 	}
 	c.Logger = c.Logger.With("service", target, "addr", ln.Addr().String())
-	dial := func(ctx context.Context) (net.Conn, error) { return mesh.Dial(ctx, target) }
+	dial := func(ctx context.Context) (net.Conn, error) { return mesh.DialContext(ctx, "tcp", target) }
 	return &Forward{newAcceptor(ln, dial, c)}, nil
 }
 

@@ -21,7 +21,7 @@ import (
 // A dialFunc is a mesh that only dials.
 type dialFunc func(context.Context) (net.Conn, error)
 
-func (f dialFunc) Dial(ctx context.Context, _ string) (net.Conn, error) { return f(ctx) }
+func (f dialFunc) DialContext(ctx context.Context, _, _ string) (net.Conn, error) { return f(ctx) }
 
 func refuse(context.Context) (net.Conn, error) { return nil, errors.New("alice/web is down") }
 
@@ -80,7 +80,7 @@ func TestConfigErrors(t *testing.T) {
 	_, err := NewForward(dialFunc(refuse), "alice/web", Address{}, bad)
 	checkErr(t, err, "Config.DialTimeout is negative: -1s")
 	checkErr(t, err, "Config.MaxOpen is negative: -1")
-	_, err = NewExpose(newTCPMesh(t), "web", Address{}, bad)
+	_, err = NewExpose(listenTCP(t), Address{}, bad)
 	checkErr(t, err, "Config.MaxOpen is negative: -1")
 	checkErr(t, err, "target 127.0.0.1:0: port 0 can't be dialled")
 }
@@ -111,7 +111,7 @@ func TestLastErrorIsForgottenAfterSuccess(t *testing.T) {
 		if down.Load() {
 			return refuse(ctx)
 		}
-		return mesh.Dial(ctx, "")
+		return mesh.DialContext(ctx, "", "")
 	}), Config{})
 	wantTurnedAway(t, f.Addr())
 	checkErr(t, f.Stats().LastError, "alice/web is down")
@@ -360,7 +360,7 @@ func TestBackPressureThroughChain(t *testing.T) {
 		client, local := net.Pipe()
 		target, server := net.Pipe()
 		ln := newFakeListener()
-		f := startAcceptor(t, ln, func(ctx context.Context) (net.Conn, error) { return mesh.Dial(ctx, "") }, Config{})
+		f := startAcceptor(t, ln, func(ctx context.Context) (net.Conn, error) { return mesh.DialContext(ctx, "", "") }, Config{})
 		streams, err := mesh.Listen("")
 		if err != nil {
 			t.Fatal(err)

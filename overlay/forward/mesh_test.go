@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // look at names.
 type fakeMesh interface {
 	Dialer
-	Listener
+	Listen(service string) (net.Listener, error)
 }
 
 // muxMesh gives streams of a muxer, as between two hosts: they have CloseWrite
@@ -48,7 +48,9 @@ func newMuxMesh(tb testing.TB, a, b net.Conn) *muxMesh {
 	return &muxMesh{dialer, listener}
 }
 
-func (m *muxMesh) Dial(ctx context.Context, _ string) (net.Conn, error) { return m.dialer.Open(ctx) }
+func (m *muxMesh) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	return m.dialer.Open(ctx)
+}
 
 // Listen may be called once. Closing the listener leaves the session, and so the
 // streams, as they are.
@@ -110,7 +112,7 @@ func newTCPMesh(tb testing.TB) *tcpMesh {
 	return &tcpMesh{listenTCP(tb)}
 }
 
-func (m *tcpMesh) Dial(ctx context.Context, _ string) (net.Conn, error) {
+func (m *tcpMesh) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", m.ln.Addr().String())
 }
 
@@ -178,4 +180,14 @@ func mustParse(tb testing.TB, s string) Address {
 		tb.Fatal(err)
 	}
 	return a
+}
+
+// serviceOf returns the listener of the one service that a fake has.
+func serviceOf(tb testing.TB, mesh fakeMesh) net.Listener {
+	tb.Helper()
+	ln, err := mesh.Listen("web")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ln
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"maps"
 	"net"
 	"slices"
@@ -27,9 +26,14 @@ func (d *Daemon) expose(service, target string) (control.Exposed, error) {
 	if err != nil {
 		return control.Exposed{}, badRequest{err}
 	}
-	x, err := forward.NewExpose(sockets{d.mesh}, service, addr, forward.Config{Logger: d.log})
+	l, err := d.mesh.Listen(service)
 	if err != nil {
 		return control.Exposed{}, err
+	}
+	x, err := forward.NewExpose(l, addr, forward.Config{Logger: d.log})
+	if err != nil {
+		l.Close()
+		return control.Exposed{}, badRequest{err}
 	}
 	e := &exposed{addr, x}
 	d.mu.Lock()
@@ -57,7 +61,7 @@ func (d *Daemon) forward(listen, target string) (control.Forward, error) {
 	if _, err := overlay.ParseTarget(target); err != nil {
 		return control.Forward{}, err
 	}
-	f, err := forward.NewForward(sockets{d.mesh}, target, addr, forward.Config{Logger: d.log})
+	f, err := forward.NewForward(d.mesh, target, addr, forward.Config{Logger: d.log})
 	if err != nil {
 		return control.Forward{}, err
 	}
@@ -132,23 +136,4 @@ func (d *Daemon) listForwards() []control.Forward {
 		out = append(out, d.forwards[name].view(name))
 	}
 	return out
-}
-
-// sockets is the mesh as package forward wants it, in terms of package net.
-type sockets struct{ mesh *overlay.Mesh }
-
-func (s sockets) Dial(ctx context.Context, target string) (net.Conn, error) {
-	c, err := s.mesh.Dial(ctx, target)
-	if err != nil {
-		return nil, err // not c, which is a nil *Conn in a net.Conn
-	}
-	return c, nil
-}
-
-func (s sockets) Listen(service string) (net.Listener, error) {
-	l, err := s.mesh.Listen(service)
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
 }
