@@ -31,6 +31,6 @@ nodes, until it expires. Only an admin can invite.`,
 	}
 	cmd.Flags().DurationVar(&o.Expires, "expires", 24*time.Hour, "how long it can be used")
 	cmd.Flags().StringVar(&o.Roles, "role", "", "roles of those who join by it, as member,relay or admin (default: member,relay)")
-	cmd.Flags().StringVar(&o.Name, "for", "", "the name of who joins by it (default: they choose)")
+	cmd.Flags().StringVar(&o.Name, "name", "", "the name of who joins by it (default: they choose)")
 	return cmd
 }
