@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -37,38 +38,37 @@ const (
 )
 
 // enter connects to those to start from and to those known from before, and
-// waits until one has let the node in and has told who else is there. It
-// reports whether there was one.
-func (m *Mesh) enter(ctx context.Context, start []peer.AddrInfo) (bool, error) {
+// waits until one has let the node in and has told who else is there. If none
+// does the error is ErrNoMemberReached, unless this node was refused for what it
+// is, which trying again can't help.
+func (m *Mesh) enter(ctx context.Context, start []peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, enterTimeout)
 	defer cancel()
 	start = append(start, m.known.infos()...)
-	if len(start) == 0 {
-		return false, nil
-	}
 	first, err := m.connectAny(ctx, start)
-	if first == "" {
-		m.log.Warn("no member reached", "tried", len(start), "err", err)
-		return false, m.fatalRefusal(err)
+	switch {
+	case first != "":
+	case wasRefused(err):
+		return explain(err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNoMemberReached, err)
+	default:
+		return ErrNoMemberReached
 	}
 	m.note(first)
 	if err := m.table.Ready(ctx); err != nil {
-		return true, fmt.Errorf("enter: %w", err)
+		return fmt.Errorf("enter: %w", err)
 	}
 	if err := m.fetchRoster(ctx, first); err != nil {
 		m.log.Warn("fetch roster", "peer", first, "err", err)
 	}
-	return true, m.known.save()
+	return m.known.save()
 }
 
-// fatalRefusal returns err if trying again can't help: this node was refused
-// for what it is.
-func (m *Mesh) fatalRefusal(err error) error {
+// wasRefused tells whether a peer that was reached did not let this node in.
+func wasRefused(err error) bool {
 	var refused *p2p.RefusedError
-	if !errors.As(err, &refused) || refused.Here {
-		return nil
-	}
-	return explain(err)
+	return errors.As(err, &refused) && !refused.Here && !errors.Is(err, p2p.RefusedBusy)
 }
 
 // connectAny dials peers until one has let the node in. Dials that go on then
@@ -226,8 +226,9 @@ func (m *Mesh) lost(id peer.ID) {
 	})
 }
 
-// runReconnect looks for the mesh again whenever this node is alone though it
-// knows others.
+// runReconnect looks for those who are gone: for all of them, and soon, when
+// this node is alone, and for a few at a time otherwise, so that a mesh that was
+// cut in two becomes one again.
 func (m *Mesh) runReconnect() {
 	wait := retryFirst
 	for {
@@ -236,22 +237,41 @@ func (m *Mesh) runReconnect() {
 			return
 		case <-time.After(wait*3/4 + rand.N(wait/2)):
 		}
-		if len(m.node.Connections()) > 0 {
-			wait = retryFirst
-			continue
-		}
+		gone := m.gone()
 		wait = min(2*wait, retryLast)
-		peers := m.known.infos()
-		if len(peers) == 0 {
+		if len(m.node.Connections()) > 0 {
+			wait = retryLast
+			gone = gone[:min(len(gone), reviveAtOnce)]
+		}
+		if len(gone) == 0 {
 			continue
 		}
-		if id, err := m.connectAny(m.ctx, peers); id != "" {
-			m.log.Info("found the mesh again", "peer", id)
-			if err := m.fetchRoster(m.ctx, id); err != nil {
-				m.log.Debug("fetch roster", "peer", id, "err", err)
-			}
-		} else {
-			m.log.Debug("alone", "tried", len(peers), "err", err)
+		id, err := m.connectAny(m.ctx, gone)
+		if id == "" {
+			m.log.Debug("look for members", "tried", len(gone), "err", err)
+			continue
+		}
+		m.log.Info("member found again", "peer", id)
+		if err := m.fetchRoster(m.ctx, id); err != nil {
+			m.log.Debug("fetch roster", "peer", id, "err", err)
 		}
 	}
+}
+
+// reviveAtOnce is how many that are gone a node looks for at a time.
+const reviveAtOnce = 3
+
+// gone returns the members known from connections that are not up now and did
+// not say that they were going, in random order.
+func (m *Mesh) gone() []peer.AddrInfo {
+	now := time.Now()
+	peers := m.known.infos()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	peers = slices.DeleteFunc(peers, func(p peer.AddrInfo) bool {
+		e := m.roster.entries[p.ID]
+		return e != nil && (e.up(now) || e.left)
+	})
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	return peers
 }

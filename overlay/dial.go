@@ -172,13 +172,10 @@ func withDeadline(ctx context.Context, s *p2p.Stream, exchange func() error) err
 	_ = s.SetDeadline(time.Now().Add(headerTimeout))
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	err := exchange()
-	if !stop() && err != nil {
+	if !stop() {
 		return context.Cause(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	return s.SetDeadline(time.Time{})
+	return errors.Join(err, s.SetDeadline(time.Time{}))
 }
 
 // openStream opens a stream to a peer at the addresses known, and if that

@@ -42,14 +42,17 @@ type status struct {
 // refusals are the reasons by code. Codes are never given another meaning.
 var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy}
 
-// statusOf returns what the dialer is told; nil means yes.
+// statusOf returns what the dialer is told; nil means yes, and no other does.
 func statusOf(refusal error) status {
+	if refusal == nil {
+		return status{}
+	}
 	for code, r := range refusals {
 		if r != nil && errors.Is(refusal, r) {
 			return status{uint8(code)}
 		}
 	}
-	return status{}
+	return statusOf(ErrNotPermitted)
 }
 
 func readRequest(r io.Reader) (string, error) {

@@ -43,6 +43,7 @@ type Mesh struct {
 	mu         sync.Mutex // guards the fields below; never held while dialing or writing
 	self       credential.Member
 	credential *credential.Credential // which says so
+	seq        uint64                 // of the last presence statement
 	roster     *roster
 	services   map[string]*Listener
 	changed    chan struct{} // closed and replaced when a member changes
@@ -70,7 +71,7 @@ func Join(ctx context.Context, invite string, c Config) (*Mesh, error) {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	join := func(s store, c Config) (*identity, error) { return joinIdentity(s, c, inv) }
-	return open(ctx, c, join, inv.Start())
+	return open(ctx, c, join, inv)
 }
 
 // ErrNoMemberReached says that none of the members to start from answered.
@@ -81,7 +82,7 @@ type finder func(store, Config) (*identity, error)
 
 // open makes a mesh of the identity that find returns. Who joins by an invite
 // must reach a member, to be let in.
-func open(ctx context.Context, c Config, find finder, invited []peer.AddrInfo) (_ *Mesh, err error) {
+func open(ctx context.Context, c Config, find finder, invite *credential.Invite) (_ *Mesh, err error) {
 	c, start, err := c.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("overlay: %w", err)
@@ -102,12 +103,16 @@ func open(ctx context.Context, c Config, find finder, invited []peer.AddrInfo) (
 	if err := m.startNode(c); err != nil {
 		return nil, err
 	}
-	reached, err := m.enter(ctx, append(start, invited...))
+	if invite != nil {
+		start = append(start, invite.Start()...)
+	}
+	err = m.enter(ctx, start)
+	if errors.Is(err, ErrNoMemberReached) && invite == nil {
+		m.log.Info("nobody else is there", "err", err)
+		err = nil
+	}
 	if err != nil {
 		return nil, err
-	}
-	if invited != nil && !reached {
-		return nil, ErrNoMemberReached
 	}
 	m.startLoops()
 	return m, nil
@@ -199,7 +204,7 @@ func (m *Mesh) startLoops() {
 func (m *Mesh) learn(member credential.Member, proof []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.roster.learn(member, proof)
+	m.roster.learn(member, proof, time.Now())
 	m.changeLocked()
 }
 

@@ -108,7 +108,10 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if member.ID == m.self.ID {
-		return true, nil // our own, on its way out
+		// This node's own, on its way out; or from before the clock was set
+		// back, in which case the next one has to have a larger number.
+		m.seq = max(m.seq, p.Seq)
+		return true, nil
 	}
 	fresh = m.roster.announce(member, p, data, now)
 	if fresh {
@@ -140,8 +143,15 @@ func (m *Mesh) runPresence() {
 			m.pause(presenceSettle) // more may be coming
 		case <-time.After(presenceInterval*3/4 + rand.N(presenceInterval/2)):
 			m.refreshRoster()
+			m.wakeWatchers() // who is up changes with time, too
 		}
 	}
+}
+
+func (m *Mesh) wakeWatchers() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changeLocked()
 }
 
 // presenceSettle keeps a node that meets many at once from telling each alone.
@@ -164,12 +174,14 @@ func (m *Mesh) announce(ctx context.Context, leaving bool) error {
 }
 
 // ownPresence returns a new statement about this node. Its number is the time,
-// so that it is larger than those from before a restart.
+// so that it is larger than those from before a restart, unless the clock was
+// set back since the last one.
 func (m *Mesh) ownPresence(leaving bool) ([]byte, error) {
 	m.mu.Lock()
-	proof := m.credential.Marshal()
+	m.seq = max(m.seq+1, uint64(time.Now().UnixNano()))
+	p := presence{Credential: m.credential.Marshal(), Seq: m.seq, Leaving: leaving}
 	m.mu.Unlock()
-	return presence{Credential: proof, Seq: uint64(time.Now().UnixNano()), Leaving: leaving}.sign(m.id, m.keys.key)
+	return p.sign(m.id, m.keys.key)
 }
 
 // sayGoodbye tells the others that this node is going.

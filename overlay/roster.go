@@ -17,8 +17,8 @@ const (
 	// presenceExpiry leaves room for two lost messages and for jitter.
 	presenceExpiry = 200 * time.Second
 
-	// maxRoster bounds the members a node remembers. Beyond it the one that was
-	// silent for longest is forgotten.
+	// maxRoster bounds the members a node remembers. Beyond it the one without
+	// news for longest is forgotten.
 	maxRoster = 4096
 )
 
@@ -34,6 +34,7 @@ type entry struct {
 	presence  []byte    // the newest presence statement, encoded; nil if none
 	seq       uint64    // of that statement
 	left      bool      // it said that it was going
+	learned   time.Time // when it was first known to this node
 	heard     time.Time // when it last said that it was up, or a connection to it ended
 	connected bool
 	silent    bool // it did not answer when dialed since
@@ -42,17 +43,23 @@ type entry struct {
 func newRoster() *roster { return &roster{entries: map[peer.ID]*entry{}} }
 
 // learn takes in a verified credential. Of two the later one counts.
-func (r *roster) learn(m credential.Member, proof []byte) *entry {
+func (r *roster) learn(m credential.Member, proof []byte, now time.Time) *entry {
 	e := r.entries[m.ID]
 	if e == nil {
 		r.makeRoom()
-		e = &entry{member: m, proof: proof}
+		e = &entry{member: m, proof: proof, learned: now}
 		r.entries[m.ID] = e
 	}
-	if m.NotBefore.After(e.member.NotBefore) {
+	if later(m, e.member) {
 		e.member, e.proof = m, proof
 	}
 	return e
+}
+
+// later tells whether a credential replaces another. One that came from an
+// invite is renewed within the second in which it was made, and ends later.
+func later(a, b credential.Member) bool {
+	return cmp.Or(a.NotBefore.Compare(b.NotBefore), a.NotAfter.Compare(b.NotAfter)) > 0
 }
 
 func (r *roster) makeRoom() {
@@ -61,7 +68,7 @@ func (r *roster) makeRoom() {
 	}
 	var oldest *entry
 	for _, e := range r.entries {
-		if !e.connected && (oldest == nil || e.heard.Before(oldest.heard)) {
+		if !e.connected && (oldest == nil || e.news().Before(oldest.news())) {
 			oldest = e
 		}
 	}
@@ -70,10 +77,18 @@ func (r *roster) makeRoom() {
 	}
 }
 
+// news returns when there was last something new about a member.
+func (e *entry) news() time.Time {
+	if e.learned.After(e.heard) {
+		return e.learned
+	}
+	return e.heard
+}
+
 // announce takes in a member's verified statement about itself, and tells
 // whether it is news.
 func (r *roster) announce(m credential.Member, p presence, raw []byte, now time.Time) bool {
-	e := r.learn(m, p.Credential)
+	e := r.learn(m, p.Credential, now)
 	if p.Seq <= e.seq {
 		return false
 	}

@@ -41,15 +41,28 @@ func ParseTarget(s string) (Target, error) {
 	if member == "" {
 		return t, nil
 	}
-	if id, err := peer.Decode(member); err == nil {
-		t.ID = id
+	notName := credential.CheckName(member)
+	if notName == nil {
+		t.Member = member
 		return t, nil
 	}
-	if err := credential.CheckName(member); err != nil {
-		return Target{}, fmt.Errorf("%w: %q: member %w", ErrBadTarget, s, err)
+	id, err := parseID(member)
+	if err != nil {
+		return Target{}, fmt.Errorf("%w: %q: member %w, and no peer ID", ErrBadTarget, s, notName)
 	}
-	t.Member = member
+	t.ID = id
 	return t, nil
+}
+
+// parseID reads the peer ID of what can be a member. A name is none: libp2p
+// would take "11" and others for IDs too.
+func parseID(s string) (peer.ID, error) {
+	id, err := peer.Decode(s)
+	if err != nil {
+		return "", err
+	}
+	_, err = credential.KeyOf(id)
+	return id, err
 }
 
 // String returns the text that ParseTarget reads.
@@ -79,6 +92,9 @@ func parseHost(addr string) (Target, error) {
 	if !ok {
 		return Target{}, fmt.Errorf(`%w: host %q: want SERVICE.MEMBER%s or SERVICE%s`, ErrBadTarget, host, meshDomain, meshDomain)
 	}
-	service, member, _ := strings.Cut(labels, ".")
+	service, member, found := strings.Cut(labels, ".")
+	if found && member == "" {
+		return Target{}, fmt.Errorf("%w: host %q: no member before %s", ErrBadTarget, host, meshDomain)
+	}
 	return ParseTarget(member + "/" + service)
 }
