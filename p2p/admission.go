@@ -13,6 +13,8 @@ import (
 // are called from many goroutines at once and must not block.
 type Admission interface {
 	// Proof returns what this node shows to remote, at most [MaxProof] bytes.
+	// The node that dials shows it first, to whoever answers, so it should be
+	// of no use to anybody else.
 	Proof(remote peer.ID) []byte
 
 	// Check judges what remote showed. That the other end holds remote's key is
@@ -25,7 +27,7 @@ type Admission interface {
 const MaxProof = 4 << 10
 
 // maxExchange is the most that one end sends, in bytes.
-const maxExchange = 1 + 2 + MaxProof
+const maxExchange = 1 + 1 + 2 + MaxProof
 
 // A Refusal is the reason for which a peer is not admitted, as one byte that
 // the peer is told. Package p2p gives a meaning to those below 16; the rest are
@@ -73,9 +75,11 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // The exchange, once on each new connection, on its first stream:
 //
 //	dialer    version, length of proof, proof
-//	listener  reason 0, length of proof, proof   or   reason
+//	listener  version, reason 0, length of proof, proof   or   version, reason
 //
-// The dialer that then refuses the listener closes the connection.
+// The dialer that then refuses the listener closes the connection, and so does
+// the dialer that is refused. The version is one byte, and is not 19, with which
+// a libp2p host that knows of no exchange begins to name its protocols.
 const admissionVersion = 1
 
 var errNoExchange = errors.New("no admission exchange")
@@ -89,11 +93,14 @@ func ask(rw io.ReadWriter, a Admission, remote peer.ID) error {
 	if _, err := rw.Write(append([]byte{admissionVersion}, proof...)); err != nil {
 		return fmt.Errorf("%w: %w", errNoExchange, err)
 	}
-	var status [1]byte
-	if _, err := io.ReadFull(rw, status[:]); err != nil {
+	var head [2]byte // version, reason
+	if _, err := io.ReadFull(rw, head[:]); err != nil {
 		return fmt.Errorf("%w: %w", errNoExchange, err)
 	}
-	if r := Refusal(status[0]); r != admitted {
+	if head[0] != admissionVersion {
+		return errNoExchange
+	}
+	if r := Refusal(head[1]); r != admitted {
 		return &RefusedError{Peer: remote, Err: r}
 	}
 	theirs, err := readProof(rw)
@@ -115,7 +122,7 @@ func answer(rw io.ReadWriter, a Admission, remote peer.ID) error {
 	if err != nil {
 		return refuse(rw, remote, err)
 	}
-	_, err = rw.Write(append([]byte{byte(admitted)}, proof...))
+	_, err = rw.Write(append([]byte{admissionVersion, byte(admitted)}, proof...))
 	return err
 }
 
@@ -125,7 +132,7 @@ func refuse(w io.Writer, remote peer.ID, reason error) error {
 	if !errors.As(reason, &r) || r == admitted {
 		r = RefusedUnspecified
 	}
-	_, _ = w.Write([]byte{byte(r)})
+	_, _ = w.Write([]byte{admissionVersion, byte(r)})
 	return &RefusedError{Peer: remote, Here: true, Err: reason}
 }
 

@@ -44,7 +44,8 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Metrics is where the node registers its collector, whose names begin
-	// with p2pnode_p2p_. If nil, it has none.
+	// with p2pnode_p2p_. If nil, it has none. Nodes that share a registry have
+	// to differ in a label; see [prometheus.WrapRegistererWith].
 	Metrics prometheus.Registerer
 }
 
@@ -57,8 +58,16 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		c.Key = key
 	}
-	if len(c.Key) != ed25519.PrivateKeySize {
+	switch {
+	case len(c.Key) != ed25519.PrivateKeySize:
 		errs = append(errs, fmt.Errorf("Config.Key has %d bytes, not %d", len(c.Key), ed25519.PrivateKeySize))
+	case !ed25519.NewKeyFromSeed(c.Key.Seed()).Equal(c.Key):
+		errs = append(errs, errors.New("Config.Key holds the public half of another key"))
+	}
+	for i, addr := range c.Listen {
+		if len(addr) == 0 {
+			errs = append(errs, fmt.Errorf("Config.Listen[%d] is empty", i))
+		}
 	}
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))

@@ -108,7 +108,7 @@ func (n *Node) Dial(ctx context.Context, id peer.ID, proto string) (*Stream, err
 		return nil, err
 	}
 	ctx, cancel := n.bound(ctx)
-	defer cancel()
+	defer cancel(nil)
 	s, err := n.dial(ctx, id, proto)
 	if err != nil && n.alive() != nil {
 		return nil, ErrClosed // whatever it broke first
@@ -154,7 +154,8 @@ func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
 		return c, nil
 	}
 	ctx, cancel := n.bound(ctx)
-	defer cancel()
+	defer cancel(nil)
+	defer n.gate.onRefusal(id, cancel)() // who refuses at one address does so at all
 	// libp2p keeps an address that failed from being dialed again for a while.
 	// Somebody asked for this dial, so it is made.
 	n.kit.swarm.Backoff().Clear(id)
@@ -213,11 +214,16 @@ func (n *Node) dialError(ctx context.Context, id peer.ID, began time.Time, err e
 	return out
 }
 
-// plain takes off what says again what was dialed, which an Attempt tells.
+// plain takes off what says again what was dialed, which an Attempt tells, and
+// what of the protocols was waited for when time ran out.
 func plain(err error) error {
 	var mismatch sec.ErrPeerIDMismatch
 	if errors.As(err, &mismatch) {
 		return fmt.Errorf("another peer is there: %v", mismatch.Actual)
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.Canceled) {
+		return noAnswer{err}
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -225,3 +231,10 @@ func plain(err error) error {
 	}
 	return err
 }
+
+// noAnswer is the error of an attempt whose time ran out, or which was called
+// off.
+type noAnswer struct{ error }
+
+func (noAnswer) Error() string   { return errNoAnswer.Error() }
+func (e noAnswer) Unwrap() error { return e.error }

@@ -44,7 +44,7 @@ const maxDialLog = 1024
 
 // errNoAnswer is the error of an attempt that was still going on when the dial
 // was given up.
-var errNoAnswer = errors.New("no answer yet")
+var errNoAnswer = errors.New("no answer")
 
 func newDialLog() *dialLog { return &dialLog{tries: map[dialKey]try{}} }
 

@@ -20,8 +20,8 @@
 // [Config.Admission] decides who may connect. Both ends of every new
 // connection run one exchange, on a stream of its own, before anything else is
 // answered on that connection: a peer that is refused learns no protocol, no
-// address and no more than one byte of reason. The exchange is described in
-// docs/protocol.md, and costs one round trip.
+// address and no more than the reason, which is one byte. The exchange is
+// described in docs/protocol.md, and costs one round trip.
 //
 // # What it does not do
 //

@@ -41,19 +41,28 @@ type gate struct {
 	timeout, farewell time.Duration
 	life              context.Context
 	close             context.CancelFunc // ends all exchanges
+	raise             func(peer.ID)      // lifts the limits for strangers
 
 	turns   turns         // the exchanges that peers began
 	refused atomic.Uint64 // connections not admitted
 
-	mu  sync.Mutex
-	why map[peer.ID]error // why the last connection we made was not admitted
+	mu    sync.Mutex
+	why   map[peer.ID]error // why the last connection we made was not admitted
+	waits map[*refusalWait]struct{}
+}
+
+// A refusalWait is a dial that need not go on once its peer refuses.
+type refusalWait struct {
+	id   peer.ID
+	stop func(error)
 }
 
 func newGate(a Admission, log *slog.Logger) *gate {
 	g := &gate{
 		admission: a, log: log, timeout: admissionTimeout, farewell: farewellTimeout,
+		raise: func(peer.ID) {},
 		turns: turns{max: maxAdmissions, maxEach: maxAddressAdmissions},
-		why:   map[peer.ID]error{},
+		why:   map[peer.ID]error{}, waits: map[*refusalWait]struct{}{},
 	}
 	g.life, g.close = context.WithCancel(context.Background())
 	return g
@@ -67,6 +76,7 @@ func (g *gate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiadd
 // InterceptUpgraded admits a connection or has it closed.
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
 	if g.admission == nil {
+		g.raise(c.RemotePeer())
 		return true, 0
 	}
 	var err error
@@ -85,6 +95,7 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 
 // enter runs the exchange on a connection that this node made.
 func (g *gate) enter(c network.Conn) error {
+	g.raise(c.RemotePeer()) // for the streams that the peer opens once it has admitted this node
 	return g.exchange(c, g.timeout, true, func(s exchangeStream) error {
 		return ask(s, g.admission, c.RemotePeer())
 	})
@@ -100,8 +111,23 @@ func (g *gate) letIn(c network.Conn) error {
 	}
 	defer g.turns.done(from)
 	return g.exchange(c, g.timeout, false, func(s exchangeStream) error {
-		return answer(s, g.admission, c.RemotePeer())
+		return answer(s, raisingAdmission{g.admission, g.raise}, c.RemotePeer())
 	})
+}
+
+// A raisingAdmission lifts the limits for strangers before the peer can hear
+// that it is admitted, and opens streams.
+type raisingAdmission struct {
+	Admission
+	raise func(peer.ID)
+}
+
+func (a raisingAdmission) Check(remote peer.ID, proof []byte) error {
+	err := a.Admission.Check(remote, proof)
+	if err == nil {
+		a.raise(remote)
+	}
+	return err
 }
 
 // exchange calls run with the stream of the exchange, for at most timeout.
@@ -195,6 +221,28 @@ func (g *gate) remember(id peer.ID, err error) {
 		clear(g.why)
 	}
 	g.why[id] = err
+	if !final(err) {
+		return
+	}
+	for w := range g.waits {
+		if w.id == id {
+			w.stop(err)
+		}
+	}
+}
+
+// onRefusal calls stop when a connection to id is refused for good, until
+// forget is called.
+func (g *gate) onRefusal(id peer.ID, stop func(error)) (forget func()) {
+	w := &refusalWait{id, stop}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waits[w] = struct{}{}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.waits, w)
+	}
 }
 
 // reason returns why the last connection to id was not admitted, or nil.

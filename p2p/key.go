@@ -64,6 +64,9 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("load key %s: not a file but %v: %w", path, info.Mode().Type(), ErrKeyCorrupt)
+	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("load key %s: mode %04o: %w", path, info.Mode().Perm(), ErrKeyExposed)
 	}
@@ -135,6 +138,10 @@ func writeNew(path string, data []byte) error {
 		return err
 	}
 	if err := os.Link(tmp.Name(), path); err != nil {
+		var link *os.LinkError
+		if errors.As(err, &link) {
+			return link.Err // not of a file that is about to go
+		}
 		return err
 	}
 	return syncDir(dir)

@@ -32,7 +32,6 @@ func runsYamux(c network.Conn) bool {
 // linger closes a stream for writing, and for reading once the other end has.
 // It does not wait for that.
 func (s *Stream) linger() {
-	_ = s.raw.SetReadDeadline(time.Unix(1, 0)) // frees a Read that waits
 	_ = s.raw.CloseWrite()
 	if !s.node.start(s.drain) { // the connection closes anyway
 		s.ended()

@@ -13,12 +13,8 @@ import (
 const portTries = 8
 
 // listenAddrs returns where to listen when the caller named no address: every
-// interface, one port number for TCP, WebSocket and QUIC.
-func listenAddrs(prefer uint16) ([]multiaddr.Multiaddr, error) {
-	families := []string{"ip4"}
-	if hasIPv6() {
-		families = append(families, "ip6")
-	}
+// interface of some families, one port number for TCP, WebSocket and QUIC.
+func listenAddrs(prefer uint16, families []string) ([]multiaddr.Multiaddr, error) {
 	port, err := freePort(prefer, families)
 	if err != nil {
 		return nil, err
@@ -42,6 +38,14 @@ func listenAddrs(prefer uint16) ([]multiaddr.Multiaddr, error) {
 }
 
 var unspecified = map[string]string{"ip4": "0.0.0.0", "ip6": "::"}
+
+// ownFamilies returns the families of addresses that this machine has.
+func ownFamilies() []string {
+	if hasIPv6() {
+		return []string{"ip4", "ip6"}
+	}
+	return []string{"ip4"}
+}
 
 func hasIPv6() bool {
 	l, err := net.Listen("tcp6", "[::]:0")

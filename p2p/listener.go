@@ -11,7 +11,7 @@ import (
 
 // maxPending bounds the streams of one protocol that wait to be accepted. More
 // are reset.
-const maxPending = 4096
+const maxPending = maxPeerStreams
 
 // A Listener accepts the streams of one protocol. It is a [net.Listener].
 type Listener struct {

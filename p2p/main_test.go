@@ -3,8 +3,11 @@ package p2p
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -14,6 +17,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(m.Run()) // the fuzzer has goroutines of its own
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -137,5 +144,15 @@ func checkIs(t testing.TB, call string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%s = %v, want %v", call, err, want)
+	}
+}
+
+// until waits for what makes no event of itself.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not after %v", what, patience)
+		}
 	}
 }

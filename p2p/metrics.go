@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,7 +49,11 @@ func (n *Node) register(r prometheus.Registerer) error {
 		return nil
 	}
 	c := collector{n}
-	if err := r.Register(c); err != nil {
+	var taken prometheus.AlreadyRegisteredError
+	switch err := r.Register(c); {
+	case errors.As(err, &taken):
+		return errors.New("register metrics: another node has registered there, with the same labels")
+	case err != nil:
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	n.unregister = func() { r.Unregister(c) }

@@ -6,11 +6,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,7 +97,7 @@ func (n *Node) listen(c Config) error {
 	if len(c.Listen) > 0 {
 		return n.kit.listen(c.Listen)
 	}
-	addrs, err := listenAddrs(c.Port)
+	addrs, err := listenAddrs(c.Port, ownFamilies())
 	if err != nil {
 		return err
 	}
@@ -143,6 +140,9 @@ func (n *Node) KnownAddrs(id peer.ID) []multiaddr.Multiaddr {
 // Identified waits until a peer that there is a connection to has told at which
 // addresses it may be reached.
 func (n *Node) Identified(ctx context.Context, id peer.ID) error {
+	if err := n.alive(); err != nil {
+		return err
+	}
 	c := n.bestConn(id)
 	if c == nil {
 		return fmt.Errorf("identify peer %v: no connection", id)
@@ -153,82 +153,6 @@ func (n *Node) Identified(ctx context.Context, id peer.ID) error {
 	case <-ctx.Done():
 		return fmt.Errorf("identify peer %v: %w", id, context.Cause(ctx))
 	}
-}
-
-// A Connection is a connection to a peer that both ends have admitted.
-type Connection struct {
-	Peer    peer.ID
-	Path    Path
-	Addr    multiaddr.Multiaddr // the peer's
-	Inbound bool                // whether the peer made it
-	Since   time.Time
-	Streams int // open on it, the node's own business included
-}
-
-// Connections returns the connections there are, ordered by peer ID and then
-// from best to worst.
-func (n *Node) Connections() []Connection {
-	conns := n.kit.swarm.Conns()
-	slices.SortFunc(conns, func(a, b network.Conn) int {
-		if c := strings.Compare(string(a.RemotePeer()), string(b.RemotePeer())); c != 0 {
-			return c
-		}
-		if better(a, b) {
-			return -1
-		}
-		return 1
-	})
-	out := make([]Connection, len(conns))
-	for i, c := range conns {
-		stat := c.Stat()
-		out[i] = Connection{
-			Peer: c.RemotePeer(), Path: pathTo(c.RemoteMultiaddr()), Addr: c.RemoteMultiaddr(),
-			Inbound: stat.Direction == network.DirInbound, Since: stat.Opened, Streams: stat.NumStreams,
-		}
-	}
-	return out
-}
-
-// PathTo returns the path that a stream to a peer would take now, or
-// PathUnknown if there is no connection.
-func (n *Node) PathTo(id peer.ID) Path {
-	if id == n.id {
-		return PathSelf
-	}
-	c := n.bestConn(id)
-	if c == nil {
-		return PathUnknown
-	}
-	return pathTo(c.RemoteMultiaddr())
-}
-
-// Watch yields the node's connections as they are, then again after each
-// change, until ctx ends or the node closes. A slow reader skips to the newest.
-func (n *Node) Watch(ctx context.Context) iter.Seq[[]Connection] {
-	return func(yield func([]Connection) bool) {
-		for {
-			n.mu.Lock()
-			changed := n.changed
-			n.mu.Unlock()
-			if !yield(n.Connections()) {
-				return
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			case <-n.life.Done():
-				return
-			}
-		}
-	}
-}
-
-func (n *Node) change() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.changed)
-	n.changed = make(chan struct{})
 }
 
 // Ping measures one round trip to a peer, connecting if need be.
@@ -243,7 +167,7 @@ func (n *Node) Ping(ctx context.Context, id peer.ID) (time.Duration, error) {
 		return 0, err
 	}
 	ctx, cancel := n.bound(ctx)
-	defer cancel()
+	defer cancel(nil)
 	result, ok := <-ping.Ping(ctx, n.kit.host, id)
 	if ok && result.Error == nil {
 		return result.RTT, nil
@@ -255,14 +179,6 @@ func (n *Node) Ping(ctx context.Context, id peer.ID) (time.Duration, error) {
 // none was measured.
 func (n *Node) RTT(id peer.ID) time.Duration {
 	return n.kit.host.Peerstore().LatencyEWMA(id)
-}
-
-// Disconnect closes all connections to a peer, and so all streams.
-func (n *Node) Disconnect(id peer.ID) error {
-	if err := n.alive(); err != nil {
-		return err
-	}
-	return n.kit.swarm.ClosePeer(id)
 }
 
 // Close drops all connections and waits until the node's goroutines are gone.
@@ -315,36 +231,13 @@ func (n *Node) alive() error {
 	return nil
 }
 
-// bound returns a ctx that ends with the given one, and when the node closes.
-func (n *Node) bound(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(n.life, func() { cancel(ErrClosed) })
-	return ctx, func() {
+// bound returns a ctx that ends with the given one, when the node closes, or
+// with the cause that cancel is given.
+func (n *Node) bound(ctx context.Context) (_ context.Context, cancel func(error)) {
+	ctx, end := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(n.life, func() { end(ErrClosed) })
+	return ctx, func(cause error) {
 		stop()
-		cancel(nil)
-	}
-}
-
-// holdTag keeps the connections that carry streams from being closed when
-// there are too many.
-const holdTag = "stream"
-
-func (n *Node) streamOpened(id peer.ID) {
-	n.streamsTotal.Add(1)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.streams[id]++
-	if n.streams[id] == 1 {
-		n.kit.host.ConnManager().Protect(id, holdTag)
-	}
-}
-
-func (n *Node) streamClosed(id peer.ID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.streams[id]--
-	if n.streams[id] == 0 {
-		delete(n.streams, id)
-		n.kit.host.ConnManager().Unprotect(id, holdTag)
+		end(cause)
 	}
 }

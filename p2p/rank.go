@@ -6,6 +6,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // How long an address waits for the better ones before it is tried as well.
@@ -20,10 +21,16 @@ const (
 	// nextPath lets a peer on the same network answer before it is dialed
 	// across the Internet.
 	nextPath = 50 * time.Millisecond
+
+	// nextAddress is longer than a peer on the same network takes to answer and
+	// prove itself, so that its many addresses don't make many connections.
+	nextAddress = 20 * time.Millisecond
 )
 
 // rankDials orders the addresses of one peer: by path, then by transport, then
-// IPv6 before IPv4. Addresses of equal rank are dialed at once.
+// IPv6 before IPv4, and loopback last, where somebody else may be. Addresses
+// are waited for only as long as some dial is going on: swarm dials the next at
+// once when all before it have failed.
 func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
 	sorted := slices.Clone(addrs)
 	slices.SortStableFunc(sorted, func(a, b multiaddr.Multiaddr) int { return dialRank(a).compare(dialRank(b)) })
@@ -42,6 +49,7 @@ type rank struct {
 	path      Path
 	transport int
 	family    int
+	loopback  int
 }
 
 func dialRank(addr multiaddr.Multiaddr) rank {
@@ -49,11 +57,14 @@ func dialRank(addr multiaddr.Multiaddr) rank {
 	if len(addr) > 0 && addr[0].Protocol().Code == multiaddr.P_IP4 {
 		r.family = 1
 	}
+	if manet.IsIPLoopback(addr) {
+		r.loopback = 1
+	}
 	return r
 }
 
 func (r rank) compare(o rank) int {
-	for _, d := range []int{int(r.path) - int(o.path), r.transport - o.transport, r.family - o.family} {
+	for _, d := range []int{int(r.path) - int(o.path), r.transport - o.transport, r.family - o.family, r.loopback - o.loopback} {
 		if d != 0 {
 			return d
 		}
@@ -71,5 +82,5 @@ func (r rank) wait(next rank) time.Duration {
 	case r.family != next.family:
 		return nextFamily
 	}
-	return 0
+	return nextAddress
 }

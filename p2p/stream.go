@@ -116,6 +116,7 @@ func (s *Stream) Close() error {
 		return nil
 	}
 	s.flush()
+	_ = s.raw.SetDeadline(time.Unix(1, 0)) // frees a Read or Write that waits
 	if s.info.lingers && !s.gone.Load() {
 		s.linger()
 		return nil

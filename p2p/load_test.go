@@ -1,0 +1,202 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// manyStreams is how many streams two nodes keep open at once over TCP.
+const manyStreams = 5000
+
+func TestManyStreamsAtOnce(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	l, err := to.Listen("/many/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	warmUp(t, from, to, l)
+	heap, goroutines := heapInUse(), runtime.NumGoroutine()
+
+	began := time.Now()
+	near, far := openMany(t, from, to, l, func() {})
+	t.Logf("%d streams opened and answered, %.0f a second", manyStreams, manyStreams/time.Since(began).Seconds())
+	if got := from.openStreams(); got != manyStreams {
+		t.Errorf("openStreams() = %d, want %d", got, manyStreams)
+	}
+	closeAll(near, far)
+	near, far = nil, nil
+	until(t, "all streams are closed", func() bool { return from.openStreams() == 0 && to.openStreams() == 0 })
+	until(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	if after := heapInUse(); after > heap+heap/10 && after > heap+4<<20 {
+		t.Errorf("heap after all streams are closed = %d KiB, want at most a tenth more than the %d KiB before", after>>10, heap>>10)
+	}
+}
+
+// Streams wait for a program that is slow to accept them, and none is lost.
+func TestManyStreamsAwaitAccept(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	l, err := to.Listen("/many/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := openMany(t, from, to, l, func() {
+		until(t, "all streams wait to be accepted", func() bool { return len(l.pending) == manyStreams })
+	})
+	closeAll(near, far)
+}
+
+// openMany opens streams, all at the same time, and sends one byte there and
+// back on each. Far ends are accepted once ready returns.
+func openMany(t *testing.T, from, to *Node, l *Listener, ready func()) (near, far []*Stream) {
+	t.Helper()
+	ctx := testContext(t)
+	near = make([]*Stream, manyStreams)
+	errs := make([]error, manyStreams)
+	var wg sync.WaitGroup
+	for i := range near {
+		wg.Go(func() {
+			if near[i], errs[i] = dialAndAsk(ctx, from, to, byte(i)); errs[i] != nil {
+				l.Close() // or it is waited for
+			}
+		})
+	}
+	ready()
+	for range manyStreams {
+		s, err := l.AcceptStream()
+		if err != nil {
+			break
+		}
+		far = append(far, s)
+		wg.Go(func() { _, _ = io.CopyN(s, s, 1) })
+	}
+	wg.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		t.Fatalf("stream %d of %d: %v", i, manyStreams, errs[i])
+	}
+	return near, far
+}
+
+func dialAndAsk(ctx context.Context, from, to *Node, question byte) (*Stream, error) {
+	s, err := from.Dial(ctx, to.ID(), "/many/1")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Write([]byte{question}); err != nil {
+		return nil, err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(s, answer[:]); err != nil {
+		return nil, err
+	}
+	if answer[0] != question {
+		return nil, errors.New("wrong answer")
+	}
+	return s, nil
+}
+
+func warmUp(t *testing.T, from, to *Node, l *Listener) {
+	t.Helper()
+	near, err := from.Dial(testContext(t), to.ID(), "/many/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	near.flush()
+	far, err := l.AcceptStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAll([]*Stream{near}, []*Stream{far})
+	until(t, "the first stream is closed", func() bool { return from.openStreams() == 0 && to.openStreams() == 0 })
+}
+
+func closeAll(lists ...[]*Stream) {
+	for _, l := range lists {
+		for _, s := range l {
+			s.Close()
+		}
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one's finalizers let go of
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// go-libp2p lets a peer have 256 streams open on a QUIC connection. The next
+// one waits until one of them is closed at both ends; that is why Dial takes a
+// ctx also on a connection that is there.
+func TestQUICStreamLimit(t *testing.T) {
+	const limit = 256
+	from, to := newTestPair(t, "/ip4/127.0.0.1/udp/0/quic-v1")
+	l, err := to.Listen("/many/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var near, far []*Stream
+	for i := range limit {
+		s, err := from.Dial(testContext(t), to.ID(), "/many/1")
+		if err != nil {
+			t.Fatalf("Dial of stream %d = %v, want nil", i+1, err)
+		}
+		s.flush()
+		a, err := l.AcceptStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, far = append(near, s), append(far, a)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = from.Dial(ctx, to.ID(), "/many/1")
+	checkIs(t, "Dial of one stream more", err, context.DeadlineExceeded)
+
+	dialed := make(chan error, 1)
+	go func() {
+		_, err := from.Dial(testContext(t), to.ID(), "/many/1")
+		dialed <- err
+	}()
+	near[0].Close()
+	far[0].Close()
+	if err := <-dialed; err != nil {
+		t.Errorf("Dial when one stream was closed = %v, want nil", err)
+	}
+}
+
+// Nodes behind one address come back all at once, and all get in.
+func TestManyNodesFromOneAddress(t *testing.T) {
+	const nodes = 40
+	hub := newTestNode(t, Config{Admission: secret("word")})
+	serveEcho(t, hub, "/echo/1")
+	ctx := testContext(t)
+	errs := make([]error, nodes)
+	var wg sync.WaitGroup
+	for i := range errs {
+		n := newTestNode(t, Config{Admission: secret("word")})
+		n.kit.host.Peerstore().AddAddrs(hub.ID(), hub.Addrs(), patience)
+		wg.Go(func() { errs[i] = echo(ctx, n, hub.ID(), "/echo/1") })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Errorf("node %d: %v", i, err)
+		}
+	}
+	peers := map[peer.ID]bool{}
+	for _, c := range hub.Connections() {
+		peers[c.Peer] = true
+	}
+	if len(peers) != nodes {
+		t.Errorf("the hub has connections to %d nodes, want %d", len(peers), nodes)
+	}
+}
