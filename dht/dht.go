@@ -191,9 +191,22 @@ func (d *DHT) FindPeer(ctx context.Context, id peer.ID) ([]multiaddr.Multiaddr, 
 	return d.node.KnownAddrs(id), nil
 }
 
-// Provide makes others find this node under a key, until stop is called: now
-// or once there is somebody to tell, and again as [Config.Republish] says.
-func (d *DHT) Provide(key string) (stop func()) {
+// A Publication is something that this node keeps in the DHT.
+type Publication struct {
+	done chan struct{} // closed when it is there for the first time
+	stop context.CancelFunc
+}
+
+// Done is closed once others can find what is published.
+func (p *Publication) Done() <-chan struct{} { return p.done }
+
+// Stop ends the publication. The DHT forgets it within two days, as it is not
+// published again.
+func (p *Publication) Stop() { p.stop() }
+
+// Provide makes others find this node under a key: now or once there is
+// somebody to tell, and again as [Config.Republish] says.
+func (d *DHT) Provide(key string) *Publication {
 	return d.repeat(key, func(ctx context.Context) error {
 		c, err := keyCID(key)
 		if err != nil {
@@ -203,10 +216,10 @@ func (d *DHT) Provide(key string) (stop func()) {
 	})
 }
 
-// Publish keeps a record in the DHT until stop is called: now or once there is
-// somebody to keep it, and again as [Config.Republish] says. Each time value is
-// asked for the record as it is by then.
-func (d *DHT) Publish(key string, value func() ([]byte, error)) (stop func()) {
+// Publish keeps a record in the DHT: now or once there is somebody to keep it,
+// and again as [Config.Republish] says. Each time value is asked for the record
+// as it is by then.
+func (d *DHT) Publish(key string, value func() ([]byte, error)) *Publication {
 	return d.repeat(key, func(ctx context.Context) error {
 		v, err := value()
 		if err != nil {
@@ -222,24 +235,30 @@ const (
 )
 
 // repeat does what puts a key into the DHT, and does it again in time.
-func (d *DHT) repeat(key string, publish func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(d.ctx)
+func (d *DHT) repeat(key string, publish func(context.Context) error) *Publication {
+	ctx, stop := context.WithCancel(d.ctx)
+	p := &Publication{done: make(chan struct{}), stop: stop}
+	published := sync.OnceFunc(func() { close(p.done) })
 	d.wg.Go(func() {
 		for ctx.Err() == nil && d.Ready(ctx) == nil {
 			wait := jitter(d.cfg.Republish)
 			once, done := context.WithTimeout(ctx, publishTimeout)
-			if err := publish(once); err != nil && ctx.Err() == nil {
+			err := publish(once)
+			done()
+			switch {
+			case err == nil:
+				published()
+			case ctx.Err() == nil:
 				d.cfg.Logger.Debug("publish in the DHT", "key", key, "err", err)
 				wait = jitter(min(retryPublish, d.cfg.Republish))
 			}
-			done()
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
 			}
 		}
 	})
-	return cancel
+	return p
 }
 
 // jitter spreads what many nodes that started together do regularly.

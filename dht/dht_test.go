@@ -124,7 +124,7 @@ func TestFindPeerErrors(t *testing.T) {
 func TestProvidersAreFoundUntilTheyStop(t *testing.T) {
 	all := newStar(t, 4, dht.Config{Republish: 50 * time.Millisecond})
 	for _, m := range all[1:3] {
-		defer m.table.Provide("greetings")()
+		defer m.table.Provide("greetings").Stop()
 	}
 	want := []peer.ID{all[1].node.ID(), all[2].node.ID()}
 	got := map[peer.ID]bool{}
@@ -141,9 +141,27 @@ func TestProvidersAreFoundUntilTheyStop(t *testing.T) {
 	}
 }
 
+func TestPublishedIsFoundAtOnce(t *testing.T) {
+	all := newStar(t, 5, dht.Config{})
+	for i, m := range all {
+		p := m.table.Provide(fmt.Sprint(i))
+		defer p.Stop()
+		<-p.Done()
+		for _, asking := range all {
+			found := false
+			for info := range asking.table.Providers(testContext(t), fmt.Sprint(i)) {
+				found = found || info.ID == m.node.ID()
+			}
+			if !found {
+				t.Errorf("the provider of %d is not found once it is published", i)
+			}
+		}
+	}
+}
+
 func TestProvideBeforeAnybodyIsThere(t *testing.T) {
 	a, b := newMember(t, dht.Config{}), newMember(t, dht.Config{})
-	defer a.table.Provide("early")()
+	defer a.table.Provide("early").Stop()
 	b.meet(t, a)
 	for ctx := testContext(t); ; {
 		for info := range b.table.Providers(ctx, "early") {
@@ -218,7 +236,7 @@ func TestPublishKeepsTheRecordNew(t *testing.T) {
 	defer all[1].table.Publish("/even/count", func() ([]byte, error) {
 		n += 2
 		return []byte(fmt.Sprint(n)), nil
-	})()
+	}).Stop()
 	for ctx := testContext(t); ; {
 		got, err := all[2].table.Get(ctx, "/even/count")
 		if err != nil && !errors.Is(err, dht.ErrNotFound) {

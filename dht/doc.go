@@ -7,7 +7,7 @@
 //		log.Fatal(err)
 //	}
 //	defer table.Close()
-//	stop := table.Provide("greetings")       // found by others, until stopped
+//	defer table.Provide("greetings").Stop()  // found by others until then
 //	addrs, err := table.FindPeer(ctx, id)    // where is this peer
 //	for peer := range table.Providers(ctx, "greetings") {
 //		...

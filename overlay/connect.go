@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/p2p"
 	"golang.org/x/sync/errgroup"
 )
@@ -148,8 +149,16 @@ func (m *Mesh) note(id peer.ID) {
 	now := time.Now()
 	m.mu.Lock()
 	m.roster.connected(id, true, now)
+	e := m.roster.entries[id]
+	admin := e != nil && e.member.Roles.Has(credential.RoleAdmin)
 	m.changeLocked()
 	m.mu.Unlock()
+	if admin {
+		select {
+		case m.renewNow <- struct{}{}:
+		default: // it is about to look
+		}
+	}
 	m.known.see(id, m.node.KnownAddrs(id), now)
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/p2pnode/p2pnode/dht"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/p2p"
 )
@@ -25,7 +26,7 @@ type Listener struct {
 	mesh    *Mesh
 	service string
 	pending chan *Conn
-	unlist  func() // takes the service out of the DHT
+	public  *dht.Publication // in the DHT
 
 	closeOnce sync.Once
 	done      chan struct{}
@@ -50,7 +51,7 @@ func (m *Mesh) Listen(service string) (*Listener, error) {
 		return nil, fmt.Errorf("listen for %s: %w", service, ErrServiceExists)
 	}
 	m.services[service] = l
-	l.unlist = m.table.Provide(m.serviceKey(service))
+	l.public = m.table.Provide(m.serviceKey(service))
 	return l, nil
 }
 
@@ -80,11 +81,15 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 // Addr returns where the service can be dialed, an [Addr].
 func (l *Listener) Addr() net.Addr { return Addr{l.mesh.Self().Name, l.service} }
 
+// Found is closed once all members can find the service. While this node is
+// alone it is not.
+func (l *Listener) Found() <-chan struct{} { return l.public.Done() }
+
 // Close withdraws the service. Streams that were accepted stay open.
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() {
 		l.mesh.withdraw(l)
-		l.unlist()
+		l.public.Stop()
 		close(l.done)
 		l.drain()
 	})

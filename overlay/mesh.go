@@ -32,6 +32,7 @@ type Mesh struct {
 	table     *dht.DHT
 	gossip    *gossip
 	known     *knownPeers
+	name      *dht.Publication
 	renewNow  chan struct{} // asks runRenew to try again
 
 	ctx       context.Context // the mesh's lifetime
@@ -107,15 +108,30 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 		start = append(start, invite.Start()...)
 	}
 	err = m.enter(ctx, start)
-	if errors.Is(err, ErrNoMemberReached) && invite == nil {
-		m.log.Info("nobody else is there", "err", err)
-		err = nil
-	}
-	if err != nil {
+	alone := errors.Is(err, ErrNoMemberReached) && invite == nil
+	if err != nil && !alone {
 		return nil, err
 	}
 	m.startLoops()
+	if alone {
+		m.log.Info("nobody else is there", "err", err)
+	} else {
+		m.awaitName(ctx)
+	}
 	return m, nil
+}
+
+// nameTimeout is how long a start waits for its name to be in the DHT. With
+// dead nodes in the table it takes longer, and others hear of it by gossip.
+const nameTimeout = time.Second
+
+// awaitName waits until all members can find this node by its name.
+func (m *Mesh) awaitName(ctx context.Context) {
+	select {
+	case <-m.name.Done():
+	case <-time.After(nameTimeout):
+	case <-ctx.Done():
+	}
 }
 
 func (m *Mesh) openState(c Config, find finder) error {
@@ -196,7 +212,7 @@ func (m *Mesh) startLoops() {
 	m.wg.Go(m.runReconnect)
 	m.wg.Go(m.runRenew)
 	// Until the table is closed:
-	m.table.Provide(m.nameKey(m.Self().Name))
+	m.name = m.table.Provide(m.nameKey(m.Self().Name))
 	m.table.Publish(memberKey(m.node.ID()), func() ([]byte, error) { return m.ownPresence(false) })
 }
 
