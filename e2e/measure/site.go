@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A site is where the measured processes live.
+type site struct {
+	dir     string
+	command string // p2pnode
+	nodes   []*node
+}
+
+func newSite(ctx context.Context) (*site, error) {
+	dir, err := os.MkdirTemp("", "measure-")
+	if err != nil {
+		return nil, err
+	}
+	s := &site{dir: dir, command: filepath.Join(dir, "p2pnode")}
+	build := exec.CommandContext(ctx, "go", "build", "-o", s.command, "github.com/p2pnode/p2pnode/cmd/p2pnode")
+	if out, err := build.CombinedOutput(); err != nil {
+		s.close()
+		return nil, fmt.Errorf("build p2pnode: %w: %s", err, out)
+	}
+	return s, nil
+}
+
+func (s *site) close() {
+	for _, n := range s.nodes {
+		n.stop()
+	}
+	os.RemoveAll(s.dir)
+}
+
+// A node is a p2pnode process.
+type node struct {
+	site *site
+	name string
+	dir  string
+	cmd  *exec.Cmd
+}
+
+func (s *site) node(name string) *node {
+	n := &node{site: s, name: name, dir: filepath.Join(s.dir, name)}
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+// start runs the node and returns how long it took until it was ready.
+func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Duration, error) {
+	begin := time.Now()
+	n.cmd = exec.CommandContext(ctx, n.site.command, append(args, "--dir", n.dir, "--name", n.name, "--json")...)
+	n.cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	n.cmd.Stderr = &stderr
+	out, err := n.cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := n.cmd.Start(); err != nil {
+		n.cmd = nil
+		return 0, err
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if bytes.Contains(lines.Bytes(), []byte(`"event":"ready"`)) {
+			return time.Since(begin), nil
+		}
+	}
+	return 0, fmt.Errorf("%s ended before it was ready: %w: %s", n.name, n.cmd.Wait(), stderr.Bytes())
+}
+
+func (n *node) stop() {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(os.Interrupt)
+	_ = n.cmd.Wait()
+	n.cmd = nil
+}
+
+func (n *node) output(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, n.site.command, append(args, "--dir", n.dir)...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("p2pnode %s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// forward asks the node, without another process, to tie a free port to a target.
+func (n *node) forward(ctx context.Context, target string) (string, error) {
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.dir, "control.sock"))
+		},
+	}}
+	body := fmt.Sprintf(`{"listen":"0","target":%q}`, target)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node/v1/forwards", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var answer struct{ Listen, Error string }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return "", err
+	}
+	if answer.Error != "" {
+		return "", errors.New(answer.Error)
+	}
+	return answer.Listen, nil
+}
+
+// greeter writes a byte to whoever connects.
+func greeter() (net.Listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if _, err := c.Write([]byte("!")); err == nil {
+					_, _ = io.Copy(io.Discard, c)
+				}
+			}()
+		}
+	}()
+	return l, nil
+}
+
+// firstByte connects and waits for a byte.
+func firstByte(ctx context.Context, addr string) error {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err
+}

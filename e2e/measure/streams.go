@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/p2pnode/p2pnode/overlay"
+	"golang.org/x/sync/errgroup"
+)
+
+// serveRole makes this program the node that accepts the streams.
+const serveRole = "serve-streams"
+
+const (
+	manyStreams = 5000
+	atOnce      = 64 // streams being opened
+)
+
+// measureStreams opens many streams between two processes, through the library,
+// each proven by a byte there and back.
+func measureStreams(ctx context.Context, _ *site) ([]figure, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	server := exec.CommandContext(ctx, self, serveRole)
+	server.Stderr = os.Stderr
+	stdin, err := server.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		stdin.Close()
+		_ = server.Wait()
+	}()
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() {
+		return nil, fmt.Errorf("no invite: %w", lines.Err())
+	}
+	mesh, err := overlay.Join(ctx, lines.Text(), overlay.Config{Name: "client"})
+	if err != nil {
+		return nil, err
+	}
+	defer mesh.Close()
+	memory := func() (float64, error) {
+		fmt.Fprintln(stdin, "memory")
+		if !lines.Scan() {
+			return 0, fmt.Errorf("no answer: %w", lines.Err())
+		}
+		var mb float64
+		_, err := fmt.Sscan(lines.Text(), &mb)
+		return mb, err
+	}
+	return streamRounds(ctx, mesh, memory)
+}
+
+// streamRounds measures opening three times. The first time also grows what is
+// kept for later, so memory is compared with what was there after it.
+func streamRounds(ctx context.Context, mesh *overlay.Mesh, memory func() (float64, error)) ([]figure, error) {
+	rate := figure{Name: fmt.Sprintf("streams opened a second, up to %d at once", manyStreams), Unit: "/s"}
+	held := figure{Name: fmt.Sprintf("memory of the accepting node with %d streams", manyStreams), Unit: "MB heap"}
+	after := figure{Name: "memory of the accepting node after they are closed", Unit: "MB heap"}
+	before := figure{Name: "memory of the accepting node before", Unit: "MB heap"}
+	for range 3 {
+		mb, err := memory()
+		if err != nil {
+			return nil, err
+		}
+		before.Values = append(before.Values, mb)
+		begin := time.Now()
+		streams, err := openMany(ctx, mesh)
+		if err != nil {
+			return nil, err
+		}
+		rate.Values = append(rate.Values, manyStreams/time.Since(begin).Seconds())
+		if mb, err = memory(); err != nil {
+			return nil, err
+		}
+		held.Values = append(held.Values, mb)
+		for _, s := range streams {
+			s.Close()
+		}
+		if mb, err = memory(); err != nil {
+			return nil, err
+		}
+		after.Values = append(after.Values, mb)
+	}
+	return []figure{rate, before, held, after}, nil
+}
+
+func openMany(ctx context.Context, mesh *overlay.Mesh) ([]*overlay.Conn, error) {
+	streams := make([]*overlay.Conn, manyStreams)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i := range streams {
+		g.Go(func() error {
+			s, err := mesh.Dial(ctx, "server/echo")
+			if err != nil {
+				return err
+			}
+			streams[i] = s
+			b := []byte{1}
+			if _, err := s.Write(b); err != nil {
+				return err
+			}
+			_, err = io.ReadFull(s, b)
+			return err
+		})
+	}
+	return streams, g.Wait()
+}
+
+// serveStreams is the accepting node: it prints an invite, and then its memory
+// whenever it is asked.
+func serveStreams() error {
+	mesh, err := overlay.Open(context.Background(), overlay.Config{Name: "server"})
+	if err != nil {
+		return err
+	}
+	defer mesh.Close()
+	l, err := mesh.Listen("echo")
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			c, err := l.AcceptConn()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.CopyBuffer(c, struct{ io.Reader }{c}, make([]byte, 1))
+			}()
+		}
+	}()
+	inv, err := mesh.Invite(overlay.InviteOptions{})
+	if err != nil {
+		return err
+	}
+	fmt.Println(inv.Text())
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if strings.TrimSpace(lines.Text()) == "memory" {
+			fmt.Println(settledHeap())
+		}
+	}
+	return nil
+}
+
+// settledHeap returns what is in use once streams that are being closed are.
+func settledHeap() float64 {
+	last := 0.0
+	for range 20 {
+		time.Sleep(100 * time.Millisecond)
+		debug.FreeOSMemory()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		now := float64(m.HeapInuse+m.StackInuse) / 1e6
+		if last != 0 && now > last*0.99 && now < last*1.01 {
+			return now
+		}
+		last = now
+	}
+	return last
+}
