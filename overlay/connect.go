@@ -42,13 +42,14 @@ const (
 // waits until one has let the node in and has told who else is there. If none
 // does the error is ErrNoMemberReached, unless this node was refused for what it
 // is, which trying again can't help.
-func (m *Mesh) enter(ctx context.Context, start []peer.AddrInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, enterTimeout)
+func (m *Mesh) enter(caller context.Context) error {
+	ctx, cancel := context.WithTimeout(caller, enterTimeout)
 	defer cancel()
-	start = append(start, m.known.infos()...)
-	first, err := m.connectAny(ctx, start)
+	first, err := m.connectAny(ctx, slices.Concat(m.start, m.known.infos()))
 	switch {
 	case first != "":
+	case caller.Err() != nil:
+		return context.Cause(caller)
 	case wasRefused(err):
 		return explain(err)
 	case err != nil:
@@ -117,19 +118,34 @@ func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (peer.ID, 
 // connect makes sure that there is a connection to a member.
 func (m *Mesh) connect(ctx context.Context, id peer.ID) error {
 	err := m.node.Connect(ctx, id)
-	if err == nil || !m.worthSearching(ctx, err) {
-		return explain(err)
+	if err == nil {
+		return nil
 	}
-	addrs, findErr := m.table.FindPeer(ctx, id)
-	if findErr != nil {
+	return m.search(ctx, id, err)
+}
+
+// search connects to a peer at the addresses that the DHT knows, after those
+// known here have failed.
+func (m *Mesh) search(ctx context.Context, id peer.ID, failed error) error {
+	if !m.worthSearching(ctx, failed) {
+		return explain(failed)
+	}
+	addrs, err := m.table.FindPeer(ctx, id)
+	if _, known := m.Member(id); err != nil && !known {
+		err = fmt.Errorf("%w: %w", ErrUnknownMember, err)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w; %w", failed, err)
+	} else {
+		err = explain(m.node.Connect(ctx, id, addrs...))
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
 		m.markUnreachable(id)
-		return errors.Join(err, findErr)
 	}
-	if err := m.node.Connect(ctx, id, addrs...); err != nil {
-		m.markUnreachable(id)
-		return explain(err)
-	}
-	return nil
+	return err
 }
 
 // explain puts the error that a refusal code stands for into err's chain.
@@ -270,11 +286,11 @@ func (m *Mesh) runReconnect() {
 // reviveAtOnce is how many that are gone a node looks for at a time.
 const reviveAtOnce = 3
 
-// gone returns the members known from connections that are not up now and did
-// not say that they were going, in random order.
+// gone returns the members known from connections or named by the caller that
+// are not up now and did not say that they were going, in random order.
 func (m *Mesh) gone() []peer.AddrInfo {
 	now := time.Now()
-	peers := m.known.infos()
+	peers := slices.Concat(m.start, m.known.infos())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	peers = slices.DeleteFunc(peers, func(p peer.AddrInfo) bool {

@@ -70,7 +70,7 @@ func (m *Mesh) Dial(ctx context.Context, target string) (*Conn, error) {
 func (m *Mesh) DialTarget(ctx context.Context, t Target) (*Conn, error) {
 	c, err := m.dialTarget(ctx, t)
 	if err != nil {
-		return nil, fmt.Errorf("dial %v: %w", t, err)
+		return nil, fmt.Errorf("dial %v: %w", t, cmp.Or(m.alive(), err))
 	}
 	return c, nil
 }
@@ -112,13 +112,15 @@ func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
 		m.searchName(ctx, t.Member)
 		ids = m.membersNamed(t.Member)
 	}
-	switch len(ids) {
-	case 0:
-		return "", fmt.Errorf("%w: %s", ErrUnknownMember, t.Member)
-	case 1:
+	switch {
+	case len(ids) == 1:
 		return ids[0], nil
+	case len(ids) > 1:
+		return "", &AmbiguousError{Name: t.Member, IDs: ids}
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
 	}
-	return "", &AmbiguousError{Name: t.Member, IDs: ids}
+	return "", fmt.Errorf("%w: %s", ErrUnknownMember, t.Member)
 }
 
 // searchName connects to those who say in the DHT that they have a name. If
@@ -182,16 +184,10 @@ func withDeadline(ctx context.Context, s *p2p.Stream, exchange func() error) err
 // fails at those that the DHT knows.
 func (m *Mesh) openStream(ctx context.Context, id peer.ID, proto string) (*p2p.Stream, error) {
 	s, err := m.node.Dial(ctx, id, proto)
-	if err == nil || !m.worthSearching(ctx, err) {
-		return s, err
+	if err == nil {
+		return s, nil
 	}
-	addrs, findErr := m.table.FindPeer(ctx, id)
-	if findErr != nil {
-		m.markUnreachable(id)
-		return nil, errors.Join(err, findErr)
-	}
-	if err := m.node.Connect(ctx, id, addrs...); err != nil {
-		m.markUnreachable(id)
+	if err := m.search(ctx, id, err); err != nil {
 		return nil, err
 	}
 	return m.node.Dial(ctx, id, proto)
@@ -218,7 +214,10 @@ func (m *Mesh) dialNearest(ctx context.Context, service string) (*Conn, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", m.nameOf(id), err))
 	}
-	if len(errs) == 0 {
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case len(errs) == 0:
 		return nil, ErrNoProvider
 	}
 	return nil, fmt.Errorf("%w: %w", ErrNoProvider, errors.Join(errs...))

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
@@ -116,7 +117,10 @@ func (id *identity) loadKeys(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	id.root, err = credential.RootFromKey(root)
+	r, err := credential.RootFromKey(root)
+	if err == nil && r.Mesh() == id.mesh { // not one that was being founded before a join
+		id.root = r
+	}
 	return err
 }
 
@@ -169,11 +173,8 @@ func redeem(s store, c Config, inv *credential.Invite) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := c.Name
-	if bound := inv.Grant().Name; name == "" && bound != "" {
-		name = bound
-	}
-	if name, err = nameFor(name, key); err != nil {
+	name, err := nameFor(cmp.Or(c.Name, inv.Grant().Name, keptName(s)), key)
+	if err != nil {
 		return nil, err
 	}
 	id := &identity{key: key, mesh: inv.Mesh()}
@@ -181,6 +182,19 @@ func redeem(s store, c Config, inv *credential.Invite) (*identity, error) {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	return id, id.keep(s, c.Dir)
+}
+
+// keptName returns the name from last time, or nothing.
+func keptName(s store) string {
+	proof, err := s.get(selfBucket, keyCredential)
+	if err != nil {
+		return ""
+	}
+	c, err := credential.Parse(proof)
+	if err != nil {
+		return ""
+	}
+	return c.Grants()[0].Name
 }
 
 // keep writes the credential down, in one step with the mesh it is for.

@@ -50,6 +50,9 @@ func (m *Mesh) Invite(o InviteOptions) (*credential.Invite, error) {
 }
 
 func (m *Mesh) invite(o InviteOptions) (*credential.Invite, error) {
+	if err := m.alive(); err != nil {
+		return nil, err
+	}
 	if o.Expires < 0 {
 		return nil, fmt.Errorf("InviteOptions.Expires is negative: %v", o.Expires)
 	}

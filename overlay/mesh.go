@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ type Mesh struct {
 	gossip    *gossip
 	known     *knownPeers
 	name      *dht.Publication
-	renewNow  chan struct{} // asks runRenew to try again
+	start     []peer.AddrInfo // members to start from that the caller named
+	renewNow  chan struct{}   // asks runRenew to try again
 
 	ctx       context.Context // the mesh's lifetime
 	stop      context.CancelFunc
@@ -104,10 +106,10 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 	if err := m.startNode(c); err != nil {
 		return nil, err
 	}
-	if invite != nil {
-		start = append(start, invite.Start()...)
+	if m.start = start; invite != nil {
+		m.start = append(m.start, invite.Start()...)
 	}
-	err = m.enter(ctx, start)
+	err = m.enter(ctx)
 	alone := errors.Is(err, ErrNoMemberReached) && invite == nil
 	if err != nil && !alone {
 		return nil, err
@@ -247,7 +249,7 @@ func (m *Mesh) Node() *p2p.Node { return m.node }
 func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
 	rtt, path, err := m.ping(ctx, member)
 	if err != nil {
-		return 0, p2p.PathUnknown, fmt.Errorf("ping %s: %w", member, err)
+		return 0, p2p.PathUnknown, fmt.Errorf("ping %s: %w", member, cmp.Or(m.alive(), err))
 	}
 	return rtt, path, nil
 }
@@ -273,9 +275,19 @@ func (m *Mesh) ping(ctx context.Context, member string) (time.Duration, p2p.Path
 func (m *Mesh) nameKey(name string) string       { return m.id.String() + "/name/" + name }
 func (m *Mesh) serviceKey(service string) string { return m.id.String() + "/service/" + service }
 
-// Close leaves without telling the others, which see it within seconds, and
-// waits until the mesh's goroutines are gone. It may be called more than once
-// and at any time; all streams end.
+// alive returns ErrClosed once Close has begun.
+func (m *Mesh) alive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close tells the others that this node is going, and waits until the mesh's
+// goroutines are gone. It may be called more than once and at any time; all
+// streams end.
 func (m *Mesh) Close() error {
 	m.closeOnce.Do(func() {
 		m.mu.Lock()

@@ -19,7 +19,7 @@ import (
 const renewProtocol = "/p2pnode/renew/1"
 
 const (
-	// renewRetry is how long after a failure the next admin is asked, and how
+	// renewRetry is how long after a try the next may follow, and renewCheck how
 	// often the time left is looked at.
 	renewRetry = 30 * time.Second
 	renewCheck = time.Hour
@@ -61,8 +61,8 @@ func (m *Mesh) writeRenewed(s *p2p.Stream) error {
 	return wire.WriteFrame(s, c.Marshal())
 }
 
-// issue makes a credential like the one a member has, with as long a life as
-// this admin can give.
+// issue makes a credential like the one a member has, and with no shorter a
+// life as far as this admin can give that.
 func (m *Mesh) issue(member credential.Member) (*credential.Credential, error) {
 	issuer, ends, err := m.issuer()
 	if err != nil {
@@ -70,6 +70,9 @@ func (m *Mesh) issue(member credential.Member) (*credential.Credential, error) {
 	}
 	now := time.Now()
 	until := now.Add(memberLifetime)
+	if until.Before(member.NotAfter) {
+		until = member.NotAfter
+	}
 	if until.After(ends) {
 		until = ends
 	}
@@ -92,13 +95,12 @@ func (m *Mesh) issuer() (*credential.Issuer, time.Time, error) {
 // from an invite and ends with it, and otherwise in its second half.
 func (m *Mesh) runRenew() {
 	for {
-		wait := renewCheck
-		if m.renewalDue(time.Now()) {
+		if !m.renewalDue().After(time.Now()) {
 			if err := m.renew(); err != nil && m.ctx.Err() == nil {
 				m.log.Debug("renew credential", "err", err)
-				wait = renewRetry
 			}
 		}
+		wait := min(max(time.Until(m.renewalDue()), renewRetry), renewCheck)
 		select {
 		case <-m.ctx.Done():
 			return
@@ -108,14 +110,17 @@ func (m *Mesh) runRenew() {
 	}
 }
 
-func (m *Mesh) renewalDue(now time.Time) bool {
+// renewalDue returns when the credential is to be renewed.
+func (m *Mesh) renewalDue() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.keys.root != nil {
-		return false
+	switch {
+	case m.keys.root != nil: // which can give another at any time
+		return m.self.NotAfter
+	case m.self.ByInvite():
+		return m.self.NotBefore
 	}
-	half := m.self.NotAfter.Sub(m.self.NotBefore) / 2
-	return m.self.ByInvite() || now.After(m.self.NotBefore.Add(half))
+	return m.self.NotBefore.Add(m.self.NotAfter.Sub(m.self.NotBefore) / 2)
 }
 
 // renew asks each admin there is a connection to, until one gives a new
@@ -173,6 +178,9 @@ func (m *Mesh) adopt(proof []byte) error {
 	self := m.Self()
 	if member.ID != self.ID || member.Name != self.Name || member.Roles != self.Roles {
 		return errors.New("the new credential is for another peer, name or roles")
+	}
+	if member.NotAfter.Before(self.Expires) {
+		return fmt.Errorf("the new credential ends %v, before the present one", member.NotAfter)
 	}
 	if err := m.store.put(selfBucket, map[string][]byte{keyCredential: proof}); err != nil {
 		return err

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -121,45 +119,27 @@ func openStore(dir string) (*fileStore, error) {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, inUse(dir)
-	case err != nil && !isFileError(err):
-		return nil, fmt.Errorf("open %s: %w: %w", path, ErrStateCorrupt, err)
+	case errors.Is(err, ErrStateCorrupt):
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	case err != nil:
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	return &fileStore{dir: dir, db: db}, nil
 }
 
-func isFileError(err error) bool {
-	var path *fs.PathError
-	return errors.As(err, &path)
-}
-
-// openBolt opens and checks a file. A damaged one makes bbolt panic, or fault
-// where the file is shorter than it says: both become errors here.
-func openBolt(path string) (db *bbolt.DB, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("%v", r)
-		}
-	}()
-	// The shortest time-out: one try to lock.
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Nanosecond})
-	if err != nil {
+// openBolt opens a file for writing once it has been checked: bbolt may panic
+// on a damaged one, and then it keeps the lock.
+func openBolt(path string) (*bbolt.DB, error) {
+	if err := checkFile(path); err != nil {
 		return nil, err
 	}
-	err = db.View(func(tx *bbolt.Tx) error {
-		var errs []error
-		for err := range tx.Check() {
-			errs = append(errs, err)
-		}
-		return errors.Join(errs...)
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
+	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
 }
+
+// lockTimeout is how long a file may be locked before it is in use. For a
+// moment it is while another start looks at it, and after this process closed
+// it while it was starting another process.
+const lockTimeout = 200 * time.Millisecond
 
 type owner struct {
 	Name string `json:"name"`
@@ -230,7 +210,7 @@ func (f *fileStore) put(bucket string, values map[string][]byte) error {
 				return err
 			}
 		}
-		return nil
+		return renewSeal(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.db.Path(), err)

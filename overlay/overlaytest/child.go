@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"testing"
 
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/forward"
@@ -25,9 +24,9 @@ const maxLine = 64 << 10
 // prepared tells that Main was called, so that this binary can be a node.
 var prepared bool
 
-// Main runs the tests of m, as a TestMain does, and makes the binary fit for
-// [Processes]. It exits.
-func Main(m *testing.M) {
+// Main runs the tests of m, a [*testing.M] or what runs one, and makes the
+// binary fit for [Processes]. It exits.
+func Main(m interface{ Run() int }) {
 	if len(os.Args) == 2 && os.Args[1] == childArgument {
 		if err := runChild(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
