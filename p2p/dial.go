@@ -153,6 +153,9 @@ func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
 	if c := n.bestConn(id); c != nil {
 		return c, nil
 	}
+	if ctx.Err() != nil {
+		return nil, &DialError{Peer: id, Err: context.Cause(ctx)}
+	}
 	ctx, cancel := n.bound(ctx)
 	defer cancel(nil)
 	defer n.gate.onRefusal(id, cancel)() // who refuses at one address does so at all

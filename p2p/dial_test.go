@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,7 +69,8 @@ func goldenText(err error, replace ...string) string {
 }
 
 func TestDialErrorText(t *testing.T) {
-	dialer := newTestNode(t, Config{DialTimeout: 100 * time.Millisecond})
+	dialer := newTestNode(t, Config{})
+	hasty := newTestNode(t, Config{DialTimeout: 100 * time.Millisecond})
 	other := newTestNode(t, Config{Listen: addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")})
 	otherWS := newTestNode(t, Config{Listen: addrs("/ip4/127.0.0.1/tcp/0/ws")})
 	closed := freeAddr(t)
@@ -109,8 +111,12 @@ func TestDialErrorText(t *testing.T) {
 			"dial peer PEER: no good addresses"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dialer.kit.host.Peerstore().ClearAddrs(strangerID(t))
-			err := dialer.Connect(testContext(t), strangerID(t), addrs(tt.addrs...)...)
+			from := dialer
+			if slices.Contains(tt.addrs, silent) {
+				from = hasty
+			}
+			from.kit.host.Peerstore().ClearAddrs(strangerID(t))
+			err := from.Connect(testContext(t), strangerID(t), addrs(tt.addrs...)...)
 			if got := goldenText(err, names...); got != tt.want {
 				t.Errorf("Connect = %q,\nwant %q", got, tt.want)
 			}
@@ -205,8 +211,17 @@ func TestDialsAtTheSameTimeBecomeOne(t *testing.T) {
 func TestDialErrorListsManyAddresses(t *testing.T) {
 	n := newTestNode(t, Config{})
 	var all []string
+	var held []net.Listener
 	for range 20 { // libp2p's own report ends at sixteen
-		all = append(all, freeAddr(t))
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, l)
+		all = append(all, fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port(l.Addr())))
+	}
+	for _, l := range held { // all together, so that no port comes twice
+		l.Close()
 	}
 	err := n.Connect(testContext(t), strangerID(t), addrs(all...)...)
 	checkAttempts(t, err, len(all))
@@ -249,5 +264,37 @@ func TestConnectToOneself(t *testing.T) {
 	}
 	if c := n.Connections(); len(c) != 0 {
 		t.Errorf("Connections() = %v, want none", c)
+	}
+}
+
+// QUIC is dialed from the port it is listened at, if there is one, so that a
+// NAT has one mapping for both; and at any rate from one socket.
+func TestQUICDialsFromOneSocket(t *testing.T) {
+	for name, listen := range map[string]string{"listens by QUIC": "/ip4/127.0.0.1/udp/0/quic-v1", "listens by TCP": "/ip4/127.0.0.1/tcp/0"} {
+		t.Run(name, func(t *testing.T) {
+			from := newTestNode(t, Config{Listen: addrs(listen)})
+			seen := map[string]bool{}
+			for range 3 {
+				to := newTestNode(t, Config{Listen: addrs("/ip4/127.0.0.1/udp/0/quic-v1")})
+				if err := from.Connect(testContext(t), to.ID(), to.Addrs()...); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, to, "one", func(c []Connection) bool {
+					if len(c) == 1 {
+						seen[c[0].Addr.String()] = true
+					}
+					return len(c) == 1
+				})
+				if err := from.Disconnect(to.ID()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(seen) != 1 {
+				t.Errorf("dials came from %v, want one address", seen)
+			}
+			if own := from.Addrs()[0].String(); listen != "/ip4/127.0.0.1/tcp/0" && !seen[own] {
+				t.Errorf("dials came from %v, want %s, where the node listens", seen, own)
+			}
+		})
 	}
 }

@@ -137,7 +137,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	}
 	// No SO_REUSEPORT: with it two nodes of one user could share a port and
 	// neither would know.
-	shared := tcpreuse.NewConnMgr(false, up)
+	shared := tcpreuse.NewConnMgr(false, sharingUpgrader{up})
 	tcpTransport, err := tcp.NewTCPTransport(up, rm, shared, tcp.DisableReuseport(), tcp.WithConnectionTimeout(c.DialTimeout))
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func newMuxer() network.Multiplexer {
 	config.LogOutput = io.Discard
 	config.ReadBufSize = 0                     // TLS has its own
 	config.MaxIncomingStreams = math.MaxUint32 // newResourceManager limits them
-	config.AcceptBacklog = 4096                // streams opened in one burst, before the first is accepted
+	config.AcceptBacklog = 1024                // streams opened in one burst, before the first is accepted
 	return (*libp2pyamux.Transport)(config)
 }
 

@@ -21,7 +21,7 @@ import (
 // is only reset. So there has to be memory for all streams, and as much again
 // before windows stop growing, which they do at half.
 const (
-	maxTransientConns   = 256
+	maxTransientConns   = 2 * maxAddressConns // so that one address cannot have them all
 	maxConns            = 4096
 	maxPeerConns        = 32
 	maxStreams          = 1 << 15

@@ -34,12 +34,12 @@ func runsYamux(c network.Conn) bool {
 func (s *Stream) linger() {
 	_ = s.raw.CloseWrite()
 	if !s.node.start(s.drain) { // the connection closes anyway
-		s.ended()
+		s.uncount()
 	}
 }
 
 func (s *Stream) drain() {
-	defer s.ended()
+	defer s.uncount()
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	_ = s.raw.SetReadDeadline(time.Now().Add(lingerTimeout))

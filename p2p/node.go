@@ -33,6 +33,8 @@ type Node struct {
 	gate  *gate
 	dials *dialLog
 
+	settleAfter time.Duration // see settle
+
 	bytesIn, bytesOut         atomic.Uint64
 	streamsTotal, dialsFailed atomic.Uint64
 	unregister                func()
@@ -76,9 +78,10 @@ func newNode(c Config) (*Node, error) {
 	}
 	n := &Node{
 		id: id, log: c.Logger, gate: newGate(c.Admission, c.Logger), dials: newDialLog(),
-		listeners: map[string]*Listener{},
-		streams:   map[peer.ID]int{},
-		changed:   make(chan struct{}),
+		settleAfter: settleAfter,
+		listeners:   map[string]*Listener{},
+		streams:     map[peer.ID]int{},
+		changed:     make(chan struct{}),
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
@@ -86,7 +89,10 @@ func newNode(c Config) (*Node, error) {
 	}
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
-		ConnectedF:    func(network.Network, network.Conn) { n.change() },
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			n.change()
+			n.settleLater(c.RemotePeer())
+		},
 		DisconnectedF: func(network.Network, network.Conn) { n.change() },
 	})
 	n.kit.host.Start()

@@ -71,7 +71,8 @@ func transportRank(addr multiaddr.Multiaddr) int {
 	return rank
 }
 
-// better tells whether streams should rather go over a than over b.
+// better tells whether streams should rather go over a than over b, both to the
+// same peer. Both ends say the same of two connections.
 func better(a, b network.Conn) bool {
 	if pa, pb := pathTo(a.RemoteMultiaddr()), pathTo(b.RemoteMultiaddr()); pa != pb {
 		return pa < pb
@@ -79,5 +80,8 @@ func better(a, b network.Conn) bool {
 	if ta, tb := transportRank(a.RemoteMultiaddr()), transportRank(b.RemoteMultiaddr()); ta != tb {
 		return ta < tb
 	}
-	return a.Stat().Opened.Before(b.Stat().Opened) // both ends settle on one
+	if da, db := dialer(a), dialer(b); da != db {
+		return da < db
+	}
+	return a.Stat().Opened.Before(b.Stat().Opened)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -108,11 +109,20 @@ type fakeConn struct {
 	network.Conn // nil: whatever else is called panics
 	addr         multiaddr.Multiaddr
 	opened       time.Time
+	inbound      bool
 }
+
+// The peer has the smaller ID.
+func (c fakeConn) LocalPeer() peer.ID  { return "b" }
+func (c fakeConn) RemotePeer() peer.ID { return "a" }
 
 func (c fakeConn) RemoteMultiaddr() multiaddr.Multiaddr { return c.addr }
 func (c fakeConn) Stat() network.ConnStats {
-	return network.ConnStats{Stats: network.Stats{Opened: c.opened}}
+	direction := network.DirOutbound
+	if c.inbound {
+		direction = network.DirInbound
+	}
+	return network.ConnStats{Stats: network.Stats{Opened: c.opened, Direction: direction}}
 }
 
 func TestBetter(t *testing.T) {
@@ -120,9 +130,12 @@ func TestBetter(t *testing.T) {
 	conn := func(addr string, age time.Duration) fakeConn {
 		return fakeConn{addr: multiaddr.StringCast(addr), opened: now.Add(-age)}
 	}
+	byPeer := conn("/ip4/10.0.0.1/tcp/1", 0)
+	byPeer.inbound = true
 	// Each is better than all that follow.
 	order := []fakeConn{
 		conn("/unix/run/p2pnode.sock", 0),
+		byPeer,
 		conn("/ip4/10.0.0.1/tcp/1", time.Hour),
 		conn("/ip4/10.0.0.2/tcp/1", time.Minute),
 		conn("/ip4/10.0.0.1/udp/1/quic-v1", time.Hour),

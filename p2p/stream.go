@@ -1,8 +1,8 @@
 package p2p
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-yamux/v5"
 )
 
 // ErrReset says that one end gave a stream up with Reset, or that the
@@ -44,6 +45,7 @@ type Stream struct {
 	rmu, wmu sync.Mutex
 
 	closed atomic.Bool
+	ended  atomic.Bool // this end has closed its side
 	gone   atomic.Bool // the other end has closed its side, or reset the stream
 }
 
@@ -75,19 +77,27 @@ func (s *Stream) RemoteAddr() net.Addr { return Addr{s.info.remote, s.info.proto
 
 // Read returns io.EOF once the other end has closed its side for writing and
 // all it wrote has been read. Other errors are [*net.OpError]s around
-// [os.ErrDeadlineExceeded], [net.ErrClosed], [ErrReset] or what broke.
+// [os.ErrDeadlineExceeded], [net.ErrClosed], [ErrNoListener] or [ErrReset].
 func (s *Stream) Read(p []byte) (int, error) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	if s.closed.Load() {
 		return 0, s.opError("read", net.ErrClosed)
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	k, err := s.rw.Read(p)
+	s.node.bytesIn.Add(uint64(k))
+	if k > 0 {
+		// With bytes, yamux gives the error of the connection, which may be
+		// io.EOF and is not the stream's end. A lasting error comes again.
+		return k, nil
+	}
 	if err == io.EOF || errors.Is(err, network.ErrReset) {
 		s.gone.Store(true)
 	}
-	s.node.bytesIn.Add(uint64(k))
-	return k, s.opError("read", err)
+	return 0, s.opError("read", err)
 }
 
 // Write returns once the bytes are under way, not when they have arrived. Its
@@ -101,9 +111,11 @@ func (s *Stream) Write(p []byte) (int, error) {
 }
 
 // CloseWrite tells the other end that no more will be written; it reads io.EOF
-// after what is under way. Reading goes on.
+// after what is under way. Reading goes on, and Write fails with
+// [net.ErrClosed].
 func (s *Stream) CloseWrite() error {
 	s.flush()
+	s.ended.Store(true)
 	return s.opError("close", s.raw.CloseWrite())
 }
 
@@ -122,7 +134,7 @@ func (s *Stream) Close() error {
 		return nil
 	}
 	_ = s.raw.Close() // an error here is that the other end went first
-	s.ended()
+	s.uncount()
 	return nil
 }
 
@@ -133,11 +145,11 @@ func (s *Stream) Reset() error {
 		return nil
 	}
 	_ = s.raw.Reset() // an error here is that the other end went first
-	s.ended()
+	s.uncount()
 	return nil
 }
 
-func (s *Stream) ended() { s.node.streamClosed(s.info.remote) }
+func (s *Stream) uncount() { s.node.streamClosed(s.info.remote) }
 
 // flush names the protocol to the other end if nothing was written yet.
 func (s *Stream) flush() {
@@ -168,17 +180,19 @@ func (s *Stream) setDeadline(t time.Time, set func(time.Time) error) error {
 }
 
 func (s *Stream) opError(op string, err error) error {
-	if err == nil || err == io.EOF {
-		return err
-	}
-	var timeout net.Error
 	switch {
-	case s.closed.Load():
+	case err == nil, err == io.EOF && op == "read":
+		return err
+	case s.closed.Load(), s.ended.Load() && op == "write":
 		err = net.ErrClosed
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, yamux.ErrTimeout):
 		err = os.ErrDeadlineExceeded
 	case errors.Is(err, network.ErrReset):
 		err = ErrReset
+	case !errors.Is(err, ErrNoListener):
+		// What broke a connection may call itself a time-out or closed, or be
+		// io.EOF. To the stream it is none of these.
+		err = fmt.Errorf("%w: %v", ErrReset, err)
 	}
 	return &net.OpError{Op: op, Net: "p2p", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: err}
 }

@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"runtime"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-yamux/v5"
+	"github.com/quic-go/quic-go"
 	"golang.org/x/net/nettest"
 )
 
@@ -96,9 +100,8 @@ func TestStreamHalfClose(t *testing.T) {
 			if err := <-wrote; err != nil {
 				t.Errorf("%s: Write and CloseWrite = %v, want nil", way.name, err)
 			}
-			if _, err := way.from.Write([]byte("more")); err == nil {
-				t.Errorf("%s: Write after CloseWrite = nil, want an error", way.name)
-			}
+			_, err = way.from.Write([]byte("more"))
+			checkIs(t, way.name+": Write after CloseWrite", err, net.ErrClosed)
 		}
 	})
 }
@@ -388,4 +391,79 @@ func TestDialWithoutListener(t *testing.T) {
 		_, err := n.Dial(testContext(t), n.ID(), "/nobody/1")
 		checkIs(t, "Dial", err, ErrNoListener)
 	})
+}
+
+// What muxers and connections say when something breaks is not what a stream
+// says: a connection that timed out is no deadline of the stream's, one that
+// was closed is not the stream being closed, and its end is not the stream's.
+func TestStreamErrors(t *testing.T) {
+	n := newTestNode(t, Config{})
+	for _, tt := range []struct {
+		name        string
+		below       error
+		read, write error
+	}{
+		{"the end", io.EOF, io.EOF, ErrReset},
+		{"yamux: a deadline", yamux.ErrTimeout, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded},
+		{"QUIC: a deadline", fmt.Errorf("deadline: %w", os.ErrDeadlineExceeded), os.ErrDeadlineExceeded, os.ErrDeadlineExceeded},
+		{"yamux: no answer to a keepalive", yamux.ErrKeepAliveTimeout, ErrReset, ErrReset},
+		{"yamux: the connection takes no more", yamux.ErrConnectionWriteTimeout, ErrReset, ErrReset},
+		{"yamux: the session is shut down", yamux.ErrSessionShutdown, ErrReset, ErrReset},
+		{"QUIC: the peer has fallen silent", &quic.IdleTimeoutError{}, ErrReset, ErrReset},
+		{"a reset", &network.StreamError{Remote: true}, ErrReset, ErrReset},
+		{"a closed connection", &network.ConnError{Remote: true}, ErrReset, ErrReset},
+		{"a socket that is gone", &net.OpError{Op: "read", Err: net.ErrClosed}, ErrReset, ErrReset},
+		{"no listener", fmt.Errorf("%w for /x/1", ErrNoListener), ErrNoListener, ErrNoListener},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := n.newStream(nil, readWriter{iotest.ErrReader(tt.below), failingWriter{tt.below}}, streamInfo{})
+			_, err := s.Read(make([]byte, 1))
+			checkSort(t, "Read", err, tt.read)
+			_, err = s.Write([]byte("x"))
+			checkSort(t, "Write", err, tt.write)
+		})
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// checkSort tells whether an error is of one sort and of no other.
+func checkSort(t *testing.T, call string, err, want error) {
+	t.Helper()
+	for _, sort := range []error{io.EOF, os.ErrDeadlineExceeded, net.ErrClosed, ErrReset, ErrNoListener} {
+		if got := errors.Is(err, sort); got != (sort == want) {
+			t.Errorf("%s = %v, want %v and nothing else: errors.Is(%v) = %v", call, err, want, sort, got)
+		}
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() != (want == os.ErrDeadlineExceeded) {
+		t.Errorf("%s = %v, with Timeout() = %v", call, err, timeout.Timeout())
+	}
+}
+
+// When a connection breaks as bytes are read, yamux gives its io.EOF together
+// with them. The stream has not ended there, and must not seem to.
+func TestStreamReadsBytesWithAnError(t *testing.T) {
+	n := newTestNode(t, Config{})
+	s := n.newStream(nil, readWriter{&breakingReader{left: "half"}, io.Discard}, streamInfo{})
+	got, err := io.ReadAll(s)
+	if string(got) != "half" {
+		t.Errorf("ReadAll = %q, want what came before the error", got)
+	}
+	checkIs(t, "ReadAll", err, ErrReset)
+}
+
+// A breakingReader gives what is left together with io.EOF, and then says that
+// it was reset.
+type breakingReader struct{ left string }
+
+func (r *breakingReader) Read(p []byte) (int, error) {
+	if r.left == "" {
+		return 0, network.ErrReset
+	}
+	k := copy(p, r.left)
+	r.left = r.left[k:]
+	return k, io.EOF
 }
