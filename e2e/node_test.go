@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,7 +187,7 @@ func (n *node) dial(ctx context.Context, target string) (*stream, error) {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { conn.Close() })
-	fmt.Fprintf(conn, "POST /v1/dial/%s HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: p2pnode-stream\r\nContent-Length: 0\r\n\r\n", strings.TrimPrefix(target, "/"))
+	fmt.Fprintf(conn, "POST /v1/dial?target=%s HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: p2pnode-stream\r\nContent-Length: 0\r\n\r\n", url.QueryEscape(target))
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -195,15 +197,19 @@ func (n *node) dial(ctx context.Context, target string) (*stream, error) {
 		body, _ := io.ReadAll(resp.Body)
 		return nil, errors.Join(fmt.Errorf("dial %s from %s: %s %s", target, n.name, resp.Status, body), conn.Close())
 	}
-	return &stream{UnixConn: conn.(*net.UnixConn), r: r}, nil
+	return &stream{Reader: httputil.NewChunkedReader(r), out: httputil.NewChunkedWriter(conn), conn: conn}, nil
 }
 
+// A stream's bytes go in chunks between the node and whoever controls it.
 type stream struct {
-	*net.UnixConn
-	r *bufio.Reader
+	io.Reader
+	out  io.WriteCloser
+	conn net.Conn
 }
 
-func (s *stream) Read(p []byte) (int, error) { return s.r.Read(p) }
+func (s *stream) Write(p []byte) (int, error) { return s.out.Write(p) }
+func (s *stream) CloseWrite() error           { return s.out.Close() }
+func (s *stream) Close() error                { return s.conn.Close() }
 
 // serveGreeting answers every connection at a local port with a text and what
 // it was sent.

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/spf13/cobra"
 )
 
@@ -21,6 +22,9 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 		Args:              exactArgs(1),
 		ValidArgsFunction: e.completeTargets,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := overlay.ParseTarget(args[0]); err != nil {
+				return usageError{err}
+			}
 			return e.withNode(func(c *control.Client) error {
 				conn, err := c.Dial(cmd.Context(), args[0])
 				if err != nil {
@@ -50,7 +54,7 @@ func (e *env) pipe(ctx context.Context, conn *control.Conn) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("the stream broke: %w", err)
+		return err
 	}
 	select {
 	case err = <-sent:

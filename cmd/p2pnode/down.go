@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -16,32 +15,14 @@ const downTimeout = 10 * time.Second
 func downCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
-		Short: "End the running node",
+		Short: "End the running node, and wait until it has let go of its directory",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error {
-				if err := c.Down(cmd.Context()); err != nil {
-					return err
-				}
 				ctx, cancel := context.WithTimeout(cmd.Context(), downTimeout)
 				defer cancel()
-				return waitGone(ctx, c)
+				return c.Down(ctx)
 			})
 		},
-	}
-}
-
-// waitGone waits until the node answers no more.
-func waitGone(ctx context.Context, c *control.Client) error {
-	for {
-		_, err := c.Status(ctx)
-		if errors.Is(err, control.ErrNotRunning) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("the node has not ended yet")
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,18 +81,15 @@ func (e *env) print(v any, text string, args ...any) error {
 
 // report tells why a command failed, and what to do next where that is known.
 func (e *env) report(err error) {
+	code, hint := advise(err)
 	if e.json {
-		out := control.Error{Version: control.Version, Code: control.CodeOther, Text: err.Error()}
-		var answered *control.Error
-		if errors.As(err, &answered) {
-			out.Code = answered.Code
-		}
-		_ = json.NewEncoder(e.stderr).Encode(out)
+		out := control.Error{Version: control.Version, Code: code, Text: err.Error(), Hint: hint}
+		_ = json.NewEncoder(e.stderr).Encode(out) // there is nobody else to tell
 		return
 	}
 	fmt.Fprintf(e.stderr, "p2pnode: %v\n", err)
-	if h := hint(err); h != "" {
-		fmt.Fprintf(e.stderr, "  %s\n", h)
+	if hint != "" {
+		fmt.Fprintf(e.stderr, "  %s\n", hint)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,63 +13,77 @@ import (
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
-// hint returns what to do about an error, or nothing.
-func hint(err error) string {
+// advise tells what kind of failure an error is, and what to do about it, where
+// something is known to help.
+func advise(err error) (control.Code, string) {
 	var answered *control.Error
 	if errors.As(err, &answered) {
-		return hintForCode(answered.Code)
+		return answered.Code, hintsByCode[answered.Code]
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return control.CodeBadRequest, ""
 	}
 	var inUse *overlay.InUseError
-	if errors.As(err, &inUse) {
-		return `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
+	if errors.As(err, &inUse) || errors.Is(err, control.ErrRunning) {
+		return control.CodeDirInUse, `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
-			return h.text
+			return h.code, h.text
 		}
 	}
-	return ""
+	return control.CodeOther, ""
 }
 
+const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
+
+var writableDir = fmt.Sprintf("give a --dir that you can write, or set %s", dirVariable)
+
+// hints are tried in order: the first error that err is decides.
 var hints = []struct {
 	err  error
+	code control.Code
 	text string
 }{
-	{control.ErrNotRunning, `start one with "p2pnode up" or "p2pnode join", or name its directory with --dir`},
-	{credential.ErrExpired, `ask an admin of the mesh for a new invite: "p2pnode invite"`},
-	{credential.ErrNotYetValid, "set this machine's clock, and ask that the clock of the machine that made the invite be looked at"},
-	{credential.ErrNewerInvite, "install a newer p2pnode"},
-	{credential.ErrNotInvite, `an invite begins with "p2pnode1"; an admin of the mesh prints one with "p2pnode invite"`},
-	{overlay.ErrNoMemberReached, "see that a member of the mesh is up, and can be reached from this machine; --bootstrap names an address the invite does not have"},
-	{overlay.ErrOtherMesh, "give another --dir to be in both meshes"},
-	{overlay.ErrNotMember, "ask an admin of the mesh for an invite"},
-	{overlay.ErrStateCorrupt, "restore the directory from a backup, or move it away and join again with a new invite, as a new member"},
-	{overlay.ErrKeyMissing, "restore the key from a backup, or move the directory away and join again with a new invite, as a new member"},
-	{p2p.ErrKeyCorrupt, "restore the key from a backup, or move the directory away and join again with a new invite, as a new member"},
-	{credential.ErrInvalid, "copy the invite again, whole"},
-	{p2p.ErrKeyExposed, "if nobody else can have read it: chmod 600 on that file"},
-	{syscall.EADDRINUSE, "choose another port"},
-	{syscall.ENOSPC, "make room on the disk; what was stored before is as it was"},
-	{syscall.EROFS, fmt.Sprintf("give a --dir that can be written, or set %s", dirVariable)},
-	{os.ErrPermission, fmt.Sprintf("give a --dir that you may write, or set %s", dirVariable)},
+	{control.ErrNotRunning, control.CodeNotRunning, `start one with "p2pnode up" or "p2pnode join", or name its directory with --dir`},
+	{control.ErrBroken, control.CodeBroken, "what came before it broke is not all; try again"},
+	{context.Canceled, control.CodeInterrupted, ""},
+	{overlay.ErrStateCorrupt, control.CodeCorrupt, fromBackup},
+	{overlay.ErrKeyMissing, control.CodeCorrupt, fromBackup},
+	{p2p.ErrKeyCorrupt, control.CodeCorrupt, fromBackup},
+	{p2p.ErrKeyExposed, control.CodeKeyExposed, "if nobody else can have read it: chmod 600 on that file"},
+	{overlay.ErrNameFixed, control.CodeNameFixed, "leave --name out; or give another --dir, and join from there"},
+	{overlay.ErrOtherMesh, control.CodeOtherMesh, "give another --dir to be in both meshes"},
+	{credential.ErrExpired, control.CodeExpired, `ask an admin of the mesh for a new invite ("p2pnode invite"), and join with it`},
+	{credential.ErrNotYetValid, control.CodeBadClock, "set this machine's clock, or have that of the machine set that made the invite"},
+	{credential.ErrWrongMesh, control.CodeBadInvite, "ask an admin of the mesh for an invite"},
+	{credential.ErrNewerInvite, control.CodeBadInvite, "install a newer p2pnode"},
+	{credential.ErrNotInvite, control.CodeBadInvite, `an invite begins with "p2pnode1"; an admin of the mesh prints one with "p2pnode invite"`},
+	{credential.ErrMistyped, control.CodeBadInvite, "copy the invite again, whole"},
+	{credential.ErrInvalid, control.CodeBadInvite, "ask an admin of the mesh for a new invite"},
+	{overlay.ErrNotMember, control.CodeNotMember, "ask an admin of the mesh for an invite"},
+	{overlay.ErrNoMemberReached, control.CodeAlone, "see that a member is up and can be reached from here; --bootstrap names an address that the invite does not have"},
+	{syscall.EADDRINUSE, control.CodeInUse, "choose another port"},
+	{syscall.EADDRNOTAVAIL, control.CodeNoAddress, "choose an address that this machine has"},
+	{syscall.ENOSPC, control.CodeDiskFull, "make room on the disk; what was stored before is as it was"},
+	{syscall.ENOTDIR, control.CodeBadDir, writableDir},
+	{syscall.EROFS, control.CodeBadDir, writableDir},
+	{os.ErrPermission, control.CodeBadDir, writableDir},
 }
 
-func hintForCode(code control.Code) string {
-	switch code {
-	case control.CodeUnknownMember:
-		return `"p2pnode peers" lists the members`
-	case control.CodeAmbiguous:
-		return "name one by its peer ID"
-	case control.CodeNoService, control.CodeNoProvider:
-		return `a service is offered with "p2pnode expose", on the member that has it`
-	case control.CodeUnreachable:
-		return `"p2pnode peers" shows who is up`
-	case control.CodeNotAdmin:
-		return "ask the member that founded the mesh, or another admin"
-	case control.CodeInUse:
-		return "choose another port; port 0 takes a free one"
-	case control.CodeExists:
-		return `"p2pnode unexpose" withdraws it`
-	}
-	return ""
+// hintsByCode are for what a node answers.
+var hintsByCode = map[control.Code]string{
+	control.CodeUnknownMember: `"p2pnode peers" lists the members`,
+	control.CodeAmbiguous:     "name one by its peer ID",
+	control.CodeNoService:     `a service is offered with "p2pnode expose", on the member that has it`,
+	control.CodeNoProvider:    `a service is offered with "p2pnode expose", on a member that has it`,
+	control.CodeUnreachable:   `"p2pnode peers" shows who is up`,
+	control.CodeBusy:          "try again in a moment",
+	control.CodeNotAdmin:      "ask the member that founded the mesh, or another admin",
+	control.CodeInUse:         "choose another port; port 0 takes a free one",
+	control.CodeNoAddress:     "choose an address that this machine has",
+	control.CodeExists:        `"p2pnode unexpose" withdraws it`,
+	control.CodeNotFound:      `"p2pnode status" lists what this node exposes and forwards`,
+	control.CodeDenied:        "ports below 1024 take special rights; choose a larger one",
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/spf13/cobra"
 )
 
@@ -42,8 +42,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return exitDone
 	}
 	e.report(err)
-	var usage usageError
-	if errors.As(err, &usage) {
+	if code, _ := advise(err); code == control.CodeBadRequest {
 		return exitUsage
 	}
 	return exitFailed

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -77,6 +79,9 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	c, err := f.config(e, dir)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(dir); f.ephemeral && errors.Is(err, os.ErrNotExist) {
+		defer os.Remove(dir) // which then has held the control socket only
 	}
 	mesh, l, err := openBoth(ctx, dir, c, open)
 	if err != nil {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -92,31 +91,50 @@ type Pong struct {
 // A Code tells programs why something failed.
 type Code string
 
-// The codes, each for an error of package overlay or p2p.
+// The codes of what a node answers.
 const (
 	CodeOther         Code = "failed"
-	CodeBadRequest    Code = "bad-request"
+	CodeBadRequest    Code = "bad-request" // it makes no sense, whatever the state of things
 	CodeUnknownMember Code = "unknown-member"
 	CodeAmbiguous     Code = "ambiguous-name"
 	CodeNoProvider    Code = "no-provider"
 	CodeNoService     Code = "no-such-service"
-	CodeNotPermitted  Code = "not-permitted"
+	CodeNotPermitted  Code = "not-permitted" // by the other member
 	CodeBusy          Code = "too-busy"
 	CodeUnreachable   Code = "unreachable"
 	CodeNotAdmin      Code = "not-admin"
 	CodeExists        Code = "exists"
 	CodeNotFound      Code = "not-found"
 	CodeInUse         Code = "address-in-use"
+	CodeNoAddress     Code = "no-such-address" // this machine does not have it
+	CodeDenied        Code = "access-denied"   // by the system
 )
 
-// An Error is what the node answers when it can't do what was asked.
+// The codes of what a command finds by itself.
+const (
+	CodeNotRunning  Code = "not-running"
+	CodeDirInUse    Code = "directory-in-use"
+	CodeBadDir      Code = "bad-directory" // it can't be one, or can't be written
+	CodeDiskFull    Code = "disk-full"
+	CodeBadInvite   Code = "bad-invite"
+	CodeExpired     Code = "expired"
+	CodeBadClock    Code = "not-yet-valid"
+	CodeNotMember   Code = "not-a-member"
+	CodeOtherMesh   Code = "other-mesh"
+	CodeNameFixed   Code = "name-fixed"
+	CodeAlone       Code = "no-member-reached"
+	CodeCorrupt     Code = "corrupt"
+	CodeKeyExposed  Code = "key-exposed"
+	CodeBroken      Code = "stream-broke"
+	CodeInterrupted Code = "interrupted"
+)
+
+// An Error is what can't be done, and why.
 type Error struct {
 	Version int    `json:"v"`
 	Code    Code   `json:"code"`
 	Text    string `json:"error"`
+	Hint    string `json:"hint,omitempty"` // what to do next, from the command only
 }
 
 func (e *Error) Error() string { return e.Text }
-
-// String is for logs.
-func (e *Error) String() string { return fmt.Sprintf("%s (%s)", e.Text, e.Code) }

@@ -9,16 +9,24 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"syscall"
 )
 
-// maxAnswer bounds what the client takes from the node at once: a list of all
-// the members there can be.
-const maxAnswer = 16 << 20
+const (
+	// maxAnswer bounds what the client takes from the node at once: a list of
+	// all the members there can be.
+	maxAnswer = 16 << 20
+
+	// maxHeader bounds the header of an answer.
+	maxHeader = 64 << 10
+)
+
+// errEnded says that the node went away while it was asked.
+var errEnded = errors.New("the node ended before it had answered")
 
 // A Client asks a running node. Its methods may be called from several
 // goroutines at once.
@@ -36,7 +44,8 @@ func Open(dir string) (*Client, error) {
 	}
 	c := &Client{path: path}
 	c.http = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
+		MaxResponseHeaderBytes: maxHeader,
 	}}
 	conn, err := c.connect(context.Background())
 	if err != nil {
@@ -50,6 +59,9 @@ func (c *Client) connect(ctx context.Context) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, "unix", c.path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, ErrNotRunning
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err // without the address, which the directory tells
 	}
 	return conn, err
 }
@@ -74,7 +86,7 @@ func (c *Client) Invite(ctx context.Context, o InviteOptions) (Invite, error) {
 
 // Ping measures one round trip to a member.
 func (c *Client) Ping(ctx context.Context, member string) (Pong, error) {
-	return call[Pong](ctx, c, http.MethodPost, "ping/"+url.PathEscape(member), nil)
+	return call[Pong](ctx, c, http.MethodPost, "ping?member="+url.QueryEscape(member), nil)
 }
 
 // Expose offers what listens at target as a service.
@@ -84,7 +96,7 @@ func (c *Client) Expose(ctx context.Context, service, target string) (Exposed, e
 
 // Unexpose withdraws a service.
 func (c *Client) Unexpose(ctx context.Context, service string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "exposed/"+url.PathEscape(service), nil)
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "exposed?service="+url.QueryEscape(service), nil)
 	return err
 }
 
@@ -95,11 +107,11 @@ func (c *Client) Forward(ctx context.Context, listen, target string) (Forward, e
 
 // Unforward ends a forward, named by the address that it listens at.
 func (c *Client) Unforward(ctx context.Context, listen string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "forwards/"+url.PathEscape(listen), nil)
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "forwards?listen="+url.QueryEscape(listen), nil)
 	return err
 }
 
-// Down ends the node. It returns once the node has begun to.
+// Down ends the node. It returns once the node has let go of its directory.
 func (c *Client) Down(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "down", nil)
 	return err
@@ -119,7 +131,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return out, lastCause(err)
+		return out, cause(ctx, err)
 	}
 	defer resp.Body.Close()
 	answer := io.LimitReader(resp.Body, maxAnswer)
@@ -129,10 +141,13 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	if resp.StatusCode == http.StatusNoContent {
 		return out, nil
 	}
-	err = json.NewDecoder(answer).Decode(&out)
-	return out, err
+	if err := json.NewDecoder(answer).Decode(&out); err != nil {
+		return out, fmt.Errorf("read the node's answer: %w", cause(ctx, err))
+	}
+	return out, nil
 }
 
+// readError makes an error of an answer that says one.
 func readError(r io.Reader, status string) error {
 	var e Error
 	if err := json.NewDecoder(r).Decode(&e); err != nil || e.Text == "" {
@@ -141,26 +156,20 @@ func readError(r io.Reader, status string) error {
 	return &e
 }
 
-// lastCause takes off the request line, which says nothing to a user.
-func lastCause(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+// cause takes off the request line, which says nothing to a user, and says in
+// our words that ctx has ended or the node has.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return errEnded
 	}
 	return err
 }
-
-// Protocol is what a connection is upgraded to that carries a stream's bytes.
-const Protocol = "p2pnode-stream"
-
-// A Conn is a stream to a service, through the node.
-type Conn struct {
-	*net.UnixConn
-	r    *bufio.Reader
-	Path string // the stream's
-}
-
-func (c *Conn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // Dial opens a stream to a target such as "alice/web" or "/web".
 func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
@@ -169,19 +178,16 @@ func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	stream, err := upgrade(conn.(*net.UnixConn), target)
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	stream, err := upgrade(conn, target)
+	if !stop() || err != nil {
 		conn.Close()
-		return nil, err
+		return nil, cause(ctx, err)
 	}
 	return stream, nil
 }
 
-func upgrade(conn *net.UnixConn, target string) (*Conn, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://node/v1/dial/"+strings.TrimPrefix(target, "/"), nil)
+func upgrade(conn net.Conn, target string) (*Conn, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://node/v1/dial?target="+url.QueryEscape(target), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -190,14 +196,18 @@ func upgrade(conn *net.UnixConn, target string) (*Conn, error) {
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	r := bufio.NewReader(conn)
+	bounded := &io.LimitedReader{R: conn, N: maxHeader}
+	r := bufio.NewReader(bounded)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		defer resp.Body.Close()
-		return nil, readError(io.LimitReader(resp.Body, maxAnswer), resp.Status)
+		return nil, readError(resp.Body, resp.Status)
 	}
-	return &Conn{UnixConn: conn, r: r, Path: resp.Header.Get("P2pnode-Path")}, nil
+	bounded.N = math.MaxInt64 // what follows is the stream
+	stream := NewConn(conn, r)
+	stream.Path = resp.Header.Get(PathHeader)
+	return stream, nil
 }

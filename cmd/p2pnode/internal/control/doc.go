@@ -8,6 +8,6 @@
 //	}
 //	status, err := client.Status(ctx)
 //
-// A stream to a service is a POST that is upgraded, after which the connection
-// carries the stream's bytes: see [Client.Dial].
+// A stream to a service is a POST that is upgraded to [Protocol], after which
+// the connection carries the stream's bytes in chunks: see [Conn].
 package control

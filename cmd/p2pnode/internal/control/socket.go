@@ -17,8 +17,13 @@ const socketFile = "control.sock"
 // and a final zero.
 const maxSocketPath = 103
 
-// ErrNotRunning says that no node runs on a directory.
-var ErrNotRunning = errors.New("no node is running")
+var (
+	// ErrNotRunning says that no node runs on a directory.
+	ErrNotRunning = errors.New("no node is running")
+
+	// ErrRunning says that one does.
+	ErrRunning = errors.New("a node is running")
+)
 
 // SocketPath returns where the node of a directory is reached.
 func SocketPath(dir string) (string, error) {
@@ -30,8 +35,8 @@ func SocketPath(dir string) (string, error) {
 }
 
 // Listen makes the socket of a directory, for its owner alone. A socket that a
-// killed node left is replaced; one that answers, or another kind of file, is
-// an error that is [os.ErrExist].
+// killed node left is replaced. The error is [ErrRunning] if one answers;
+// another kind of file is left alone, and an error too.
 func Listen(dir string) (net.Listener, error) {
 	path, err := SocketPath(dir)
 	if err != nil {
@@ -62,12 +67,12 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is not a socket: %w", path, os.ErrExist)
+		return fmt.Errorf("%s is there and is not a socket", path)
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
 		c.Close()
-		return fmt.Errorf("%s answers: %w", path, os.ErrExist)
+		return fmt.Errorf("directory %s: %w", filepath.Dir(path), ErrRunning)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return err

@@ -18,60 +18,105 @@ import (
 
 // A Daemon serves the control socket of one mesh.
 type Daemon struct {
+	// Set by Serve and never changed.
 	mesh  *overlay.Mesh
 	log   *slog.Logger
 	since time.Time
 	ctx   context.Context // ends when the node is to
 	stop  context.CancelFunc
 
-	mu       sync.Mutex
+	streams sync.WaitGroup // that are being carried
+
+	down    chan struct{} // closed when the node has let go of its directory
+	downErr error         // set before
+
+	mu       sync.Mutex // guards the fields below
+	closing  bool
 	exposed  map[string]*exposed
 	forwards map[string]*forwarded
 }
 
-// closeTimeout is how long requests that are being answered are waited for.
-const closeTimeout = 2 * time.Second
+const (
+	// headerTimeout is how long a request may take to say what it wants.
+	headerTimeout = 2 * time.Second
 
-// Serve runs a mesh's control socket, which it closes, until ctx ends or the
-// node is told to go down. Then it closes the mesh and what it set up.
+	// closeTimeout is how long requests that are being answered are waited for.
+	closeTimeout = 2 * time.Second
+)
+
+// Serve runs a mesh's control socket until ctx ends or the node is told to go
+// down. Then it closes the socket and the mesh and ends what it set up. The
+// error is what of that failed.
 func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Logger) error {
-	d := &Daemon{
-		mesh: mesh, log: log, since: time.Now(),
-		exposed: map[string]*exposed{}, forwards: map[string]*forwarded{},
+	d := newDaemon(ctx, mesh, log)
+	server := &http.Server{
+		Handler:           d.routes(),
+		BaseContext:       func(net.Listener) context.Context { return d.ctx },
+		ReadHeaderTimeout: headerTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	d.ctx, d.stop = context.WithCancel(ctx)
-	server := &http.Server{Handler: d.routes(), ReadHeaderTimeout: closeTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	var err error
 	select {
 	case <-d.ctx.Done():
-		err = d.close(server)
-		<-failed // that the server was closed
+		l.Close() // from now on it says that no node is running
+		<-failed  // that the socket was closed
 	case err = <-failed:
-		err = errors.Join(err, d.close(server))
 	}
+	err = errors.Join(err, d.close(), finish(server))
+	d.streams.Wait()
 	return err
 }
 
-func (d *Daemon) close(server *http.Server) error {
-	d.stop() // streams that are being carried end
+func newDaemon(ctx context.Context, mesh *overlay.Mesh, log *slog.Logger) *Daemon {
+	d := &Daemon{
+		mesh: mesh, log: log, since: time.Now(), down: make(chan struct{}),
+		exposed: map[string]*exposed{}, forwards: map[string]*forwarded{},
+	}
+	d.ctx, d.stop = context.WithCancel(ctx)
+	return d
+}
+
+// close ends what was set up and then the mesh, and tells those who wait.
+func (d *Daemon) close() error {
+	d.stop()
+	d.mu.Lock()
+	d.closing = true
+	exposed, forwards := d.exposed, d.forwards
+	d.mu.Unlock()
+	var errs []error
+	for _, f := range forwards {
+		errs = append(errs, f.forward.Close())
+	}
+	for _, e := range exposed {
+		errs = append(errs, e.expose.Close())
+	}
+	d.downErr = errors.Join(append(errs, d.mesh.Close())...)
+	close(d.down)
+	return d.downErr
+}
+
+// finish lets requests that are being answered come to their end, and cuts off
+// those that don't.
+func finish(server *http.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
+		return server.Close()
 	}
-	d.mu.Lock()
-	exposed, forwards := d.exposed, d.forwards
-	d.mu.Unlock()
-	for _, f := range forwards {
-		err = errors.Join(err, f.forward.Close())
+	return err
+}
+
+// goDown ends the node and returns when it has let go of its directory.
+func (d *Daemon) goDown() error {
+	d.stop()
+	<-d.down
+	if d.downErr != nil {
+		return fmt.Errorf("%w: %w", errEndedBadly, d.downErr)
 	}
-	for _, e := range exposed {
-		err = errors.Join(err, e.expose.Close())
-	}
-	return errors.Join(err, d.mesh.Close())
+	return nil
 }
 
 func (d *Daemon) node() control.Node {
@@ -116,6 +161,14 @@ func (d *Daemon) members() []control.Member {
 
 func (d *Daemon) invite(o control.InviteOptions) (control.Invite, error) {
 	options := overlay.InviteOptions{Expires: o.Expires, Name: o.Name}
+	if o.Expires < 0 {
+		return control.Invite{}, badRequestf("expires %v: an invite needs some time", o.Expires)
+	}
+	if o.Name != "" {
+		if err := credential.CheckName(o.Name); err != nil {
+			return control.Invite{}, badRequest{err}
+		}
+	}
 	if o.Roles != "" {
 		roles, err := credential.ParseRoles(o.Roles)
 		if err != nil {
@@ -141,12 +194,3 @@ func (d *Daemon) ping(ctx context.Context, member string) (control.Pong, error) 
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Microseconds()) / 1000
 }
-
-// A badRequest is an error in what was asked for.
-type badRequest struct{ error }
-
-func (e badRequest) Unwrap() error { return e.error }
-
-var errNotFound = errors.New("there is none")
-
-func missing(what, name string) error { return fmt.Errorf("%s %s: %w", what, name, errNotFound) }

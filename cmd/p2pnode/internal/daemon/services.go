@@ -1,12 +1,16 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/overlay/forward"
 )
 
@@ -28,18 +32,58 @@ func (d *Daemon) expose(service, target string) (control.Exposed, error) {
 	}
 	l, err := d.mesh.Listen(service)
 	if err != nil {
-		return control.Exposed{}, err
+		return control.Exposed{}, exposeError(service, err)
 	}
 	x, err := forward.NewExpose(l, addr, forward.Config{Logger: d.log})
 	if err != nil {
-		l.Close()
-		return control.Exposed{}, badRequest{err}
+		return control.Exposed{}, errors.Join(badRequest{err}, l.Close())
 	}
 	e := &exposed{addr, x}
+	if !d.keep(func() { d.exposed[service] = e }) {
+		return control.Exposed{}, errors.Join(errDown, x.Close())
+	}
+	d.awaitFound(l)
+	return e.view(service), nil
+}
+
+// foundTimeout is how long an answer waits for others to be able to find what
+// was exposed. With dead nodes in the DHT it takes longer.
+const foundTimeout = time.Second
+
+// awaitFound waits until the members that are there can find a service.
+func (d *Daemon) awaitFound(l *overlay.Listener) {
+	if len(d.mesh.Node().Connections()) == 0 {
+		return
+	}
+	select {
+	case <-l.Found():
+	case <-time.After(foundTimeout):
+	case <-d.ctx.Done():
+	}
+}
+
+// exposeError says of what package overlay says what means something here.
+func exposeError(service string, err error) error {
+	switch {
+	case errors.Is(err, overlay.ErrServiceExists):
+		return fmt.Errorf("expose %s: %w", service, overlay.ErrServiceExists)
+	case errors.Is(err, net.ErrClosed):
+		return errDown
+	}
+	if nameErr := credential.CheckName(service); nameErr != nil {
+		return badRequestf("service %w", nameErr)
+	}
+	return err
+}
+
+// keep makes an entry, unless the node is going down and would not end it.
+func (d *Daemon) keep(enter func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.exposed[service] = e
-	return e.view(service), nil
+	if !d.closing {
+		enter()
+	}
+	return !d.closing
 }
 
 func (d *Daemon) unexpose(service string) error {
@@ -48,7 +92,7 @@ func (d *Daemon) unexpose(service string) error {
 	delete(d.exposed, service)
 	d.mu.Unlock()
 	if e == nil {
-		return missing("exposed service", service)
+		return fmt.Errorf("unexpose %s: %w", service, errNotExposed)
 	}
 	return e.expose.Close()
 }
@@ -67,9 +111,9 @@ func (d *Daemon) forward(listen, target string) (control.Forward, error) {
 	}
 	out := &forwarded{addr, target, f}
 	name := listenName(f.Addr())
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.forwards[name] = out
+	if !d.keep(func() { d.forwards[name] = out }) {
+		return control.Forward{}, errors.Join(errDown, f.Close())
+	}
 	return out.view(name), nil
 }
 
@@ -79,19 +123,25 @@ func (d *Daemon) unforward(listen string) error {
 	if err != nil {
 		return badRequest{err}
 	}
+	f := d.takeForward(addr)
+	if f == nil {
+		return fmt.Errorf("unforward %v: %w", addr, errNoForward)
+	}
+	return f.forward.Close()
+}
+
+// takeForward takes out the forward that listens at an address, or that was
+// asked to.
+func (d *Daemon) takeForward(addr forward.Address) *forwarded {
 	d.mu.Lock()
-	var found *forwarded
+	defer d.mu.Unlock()
 	for name, f := range d.forwards {
 		if name == addr.String() || f.listen == addr {
-			found = f
 			delete(d.forwards, name)
+			return f
 		}
 	}
-	d.mu.Unlock()
-	if found == nil {
-		return missing("forward at", addr.String())
-	}
-	return found.forward.Close()
+	return nil
 }
 
 // listenName writes where a forward listens as ParseAddress reads it.
