@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,40 +49,9 @@ func TestReadmeFirstBlockIsTheTwoCommands(t *testing.T) {
 	}
 }
 
-// inNamespace runs a shell script where its ports and directories are its own.
-func inNamespace(t *testing.T, script string) (string, error) {
-	t.Helper()
-	needs(t, "bash", "unshare", "mount", "ip", "curl", "python3")
-	if os.Getuid() != 0 {
-		skip(t, "a network namespace needs root")
-	}
-	prepare := "set -e\nip link set lo up\nmount -t tmpfs none /tmp\nset -m\n"
-	ctx, cancel := context.WithCancel(testContext(t))
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", prepare+script)
-	cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	return out.String(), err
-}
-
 // The two terminals, as printed but for what a person's eyes and hands do:
 // waiting until a node is ready.
 func TestReadmeTwoTerminals(t *testing.T) {
-	copied, err := os.ReadFile(command)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What is below /tmp is hidden from the script, so the command goes elsewhere.
-	path := filepath.Join("/run", "p2pnode-readme-test")
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		skip(t, "/run can't be written: "+err.Error())
-	}
-	defer os.RemoveAll(path)
-	if err := os.WriteFile(filepath.Join(path, "p2pnode"), copied, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	wait := func(dir string) string {
 		return "until p2pnode status --dir " + dir + " >/dev/null 2>&1; do sleep 0.05; done\n"
 	}
@@ -94,7 +61,7 @@ func TestReadmeTwoTerminals(t *testing.T) {
 	second := blockWith(t, "p2pnode join /tmp/invite").text
 	second = strings.Replace(second, "--name bob &\n", "--name bob &\n"+wait("/tmp/bob"), 1)
 	end := "p2pnode peers --dir /tmp/bob\np2pnode down --dir /tmp/bob\np2pnode down --dir /tmp/alice\nkill %2\n"
-	out, err := inNamespace(t, "cd "+path+"\nexport PATH="+path+":$PATH\n"+first+second+end)
+	out, err := inNamespace(t, first+second+end)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

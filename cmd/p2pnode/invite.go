@@ -17,7 +17,7 @@ func inviteCommand(e *env) *cobra.Command {
 nodes, until it expires. Only an admin can invite.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.Expires <= 0 {
+			if o.Expires < time.Second {
 				return usagef("--expires %v: an invite needs some time", o.Expires)
 			}
 			return e.withNode(func(c *control.Client) error {
