@@ -34,6 +34,7 @@ const maxExchange = 1 + 1 + 2 + MaxProof
 // the Admission's own.
 type Refusal uint8
 
+// The reasons that package p2p has itself.
 const (
 	admitted           Refusal = 0
 	RefusedUnspecified Refusal = 1 // no reason is given

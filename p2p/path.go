@@ -10,6 +10,7 @@ import (
 // the better one.
 type Path uint8
 
+// The paths, from best to worst.
 const (
 	PathUnknown Path = iota
 	PathSelf         // inside this process

@@ -14,10 +14,10 @@ func ownGroup(cmd *exec.Cmd) {
 }
 
 func interrupt(cmd *exec.Cmd) {
-	cmd.Process.Signal(syscall.SIGINT)
+	_ = cmd.Process.Signal(syscall.SIGINT) // it may have ended
 }
 
 // kill ends the process and what it started, as far as that stayed in its group.
 func kill(cmd *exec.Cmd) {
-	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 }

@@ -17,7 +17,7 @@ const bulkBuffer = 256 << 10
 
 // serverRole is what lies at the far end of each way.
 func serverRole(_ []string, in io.Reader, out io.Writer) error {
-	return serveTCP(in, out, func(conn *net.TCPConn) { answer(conn) })
+	return serveTCP(in, out, func(conn *net.TCPConn) { _ = answer(conn) })
 }
 
 func answer(conn io.ReadWriter) error {

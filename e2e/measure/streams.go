@@ -166,7 +166,7 @@ func serveStreams() error {
 func settledHeap() float64 {
 	last := 0.0
 	for range 20 {
-		time.Sleep(100 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 		debug.FreeOSMemory()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)

@@ -12,6 +12,7 @@ import (
 // A Kind says what the key that a grant is about is for. Zero is no kind.
 type Kind uint8
 
+// The kinds there are.
 const (
 	KindNode   Kind = 1 // the key of a node: the grant makes it a member
 	KindInvite Kind = 2 // the key of an invite: it can give one node a grant, and never connects itself

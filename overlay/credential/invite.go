@@ -109,7 +109,7 @@ func (inv Invite) String() string {
 
 // Format prints String whatever the verb, so that the secret is not printed by
 // %#v or %x either.
-func (inv Invite) Format(f fmt.State, _ rune) { io.WriteString(f, inv.String()) }
+func (inv Invite) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, inv.String()) }
 
 // LogValue logs String.
 func (inv Invite) LogValue() slog.Value { return slog.StringValue(inv.String()) }

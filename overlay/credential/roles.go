@@ -8,6 +8,7 @@ import (
 // Roles is a set of roles: what a credential lets its holder do.
 type Roles uint8
 
+// The roles there are.
 const (
 	RoleMember Roles = 1 << iota // may use the mesh: dial, listen, look up
 	RoleAdmin                    // may give credentials and invites, with any roles

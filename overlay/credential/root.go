@@ -58,7 +58,7 @@ func (r Root) String() string { return "root of mesh " + r.Mesh().short() }
 
 // Format prints String whatever the verb, so that the key is not printed by %#v
 // or %x either.
-func (r Root) Format(f fmt.State, _ rune) { io.WriteString(f, r.String()) }
+func (r Root) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
 
 // LogValue logs String.
 func (r Root) LogValue() slog.Value { return slog.StringValue(r.String()) }

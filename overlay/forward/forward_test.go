@@ -343,7 +343,7 @@ func TestMaxOpen(t *testing.T) {
 		if got := a.stats(); got.Open != 2 || got.Total != 2 {
 			t.Errorf("stats() = %+v, want 2 open of 2", got)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // it is synctest's time
 		synctest.Wait()
 		if got := a.stats(); got.Open != 2 || got.Total != 4 {
 			t.Errorf("stats() when two dials have timed out = %+v, want 2 open of 4", got)

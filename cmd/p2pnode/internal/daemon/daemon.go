@@ -60,8 +60,10 @@ func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Lo
 	var err error
 	select {
 	case <-d.ctx.Done():
-		l.Close() // from now on it says that no node is running
-		<-failed  // that the socket was closed
+		l.Close()    // from now on it says that no node is running
+		if err := <-failed; !errors.Is(err, net.ErrClosed) {
+			log.Debug("control socket", "err", err)
+		}
 	case err = <-failed:
 	}
 	err = errors.Join(err, d.close(), finish(server))
