@@ -5,13 +5,20 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/spf13/cobra"
 )
 
+// gcPercent has a node's garbage collected twice as often as Go does by itself.
+// With a heap of a few megabytes that costs no CPU that can be measured, and a
+// third of the memory that each connection takes (e2e/measure memory).
+const gcPercent = 50
+
 func main() {
+	debug.SetGCPercent(gcPercent)
 	os.Exit(run(os.Args[1:]))
 }
 
