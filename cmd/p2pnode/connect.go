@@ -20,7 +20,7 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 		Example: `  p2pnode connect alice/echo
   ssh -o ProxyCommand="p2pnode connect alice/ssh" alice`,
 		Args:              exactArgs(1),
-		ValidArgsFunction: e.completeTargets,
+		ValidArgsFunction: e.completeTarget(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := overlay.ParseTarget(args[0]); err != nil {
 				return usageError{err}

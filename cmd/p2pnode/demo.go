@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -42,7 +43,7 @@ first only. They join by an invite and find the others through the DHT; then eve
 one sends 1 MiB to every other, and the hashes are compared. Nothing is left.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), demoTimeout)
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), demoTimeout, fmt.Errorf("not done after %v", demoTimeout))
 			defer cancel()
 			return e.demo(ctx)
 		},
@@ -55,14 +56,22 @@ func (e *env) demo(ctx context.Context) (err error) {
 		return err
 	}
 	d := &demo{dir: dir, log: e.stderr}
-	defer func() { err = errors.Join(err, d.close()) }()
+	defer func() { err = errors.Join(err, d.close(ctx)) }()
 	if err := d.start(ctx); err != nil {
-		return err
+		return orCause(ctx, err)
 	}
 	view := newDemoView(e.stderr)
 	results := d.exchangeAll(ctx, view.update)
 	view.end()
-	return e.printDemo(results)
+	return orCause(ctx, e.printDemo(results))
+}
+
+// orCause returns why ctx has ended in the place of what that broke.
+func orCause(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // A demo is the processes and what they share.
@@ -77,6 +86,7 @@ type demoNode struct {
 	name   string
 	dir    string
 	cmd    *exec.Cmd
+	once   sync.Once // for what interrupts the process: a second time would end it at once
 	stderr bytes.Buffer
 	client *control.Client
 	server net.Listener
@@ -120,7 +130,7 @@ func (n *demoNode) run(ctx context.Context, stdin io.Reader, args ...string) err
 	args = append(args, "--ephemeral", "--json", "--dir", n.dir, "--name", n.name)
 	n.cmd = exec.CommandContext(ctx, self, args...)
 	n.cmd.Stdin, n.cmd.Stderr = stdin, &n.stderr
-	n.cmd.Cancel = func() error { return n.cmd.Process.Signal(os.Interrupt) }
+	n.cmd.Cancel = n.interrupt
 	n.cmd.WaitDelay = 5 * time.Second // and then it is killed
 	stdout, err := n.cmd.StdoutPipe()
 	if err != nil {
@@ -131,9 +141,17 @@ func (n *demoNode) run(ctx context.Context, stdin io.Reader, args ...string) err
 		return fmt.Errorf("start %s: %w", n.name, err)
 	}
 	if err := waitReady(stdout); err != nil {
+		_ = n.interrupt()
+		_ = n.cmd.Wait() // until then its stderr is written to
+		n.cmd = nil
 		return fmt.Errorf("start %s: %w: %s", n.name, err, bytes.TrimSpace(n.stderr.Bytes()))
 	}
 	n.client, err = control.Open(n.dir)
+	return err
+}
+
+func (n *demoNode) interrupt() (err error) {
+	n.once.Do(func() { err = n.cmd.Process.Signal(os.Interrupt) })
 	return err
 }
 
@@ -253,12 +271,16 @@ func exchange(ctx context.Context, from, to *demoNode, r *demoResult) error {
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // close ends the processes and removes all files.
-func (d *demo) close() error {
+func (d *demo) close(ctx context.Context) error {
 	var g errgroup.Group
 	for _, n := range d.nodes {
 		g.Go(n.close)
 	}
-	return errors.Join(g.Wait(), os.RemoveAll(d.dir))
+	err := g.Wait()
+	if ctx.Err() != nil {
+		err = nil // a terminal interrupts the processes too, and twice is at once
+	}
+	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
 func (n *demoNode) close() error {
@@ -271,36 +293,41 @@ func (n *demoNode) close() error {
 	if n.cmd == nil {
 		return nil
 	}
-	_ = n.cmd.Process.Signal(os.Interrupt) // it may have ended
+	_ = n.interrupt() // it may have ended
 	if err := n.cmd.Wait(); err != nil {
 		return fmt.Errorf("%s: %w: %s", n.name, err, bytes.TrimSpace(n.stderr.Bytes()))
 	}
 	return nil
 }
 
-// printDemo answers with a table, and fails if a pair did.
+// printDemo answers with a table. If a pair did not do it, the demo has failed,
+// and the table goes to standard error.
 func (e *env) printDemo(results []demoResult) error {
-	verified := 0
-	for _, r := range results {
-		if r.Verified {
-			verified++
+	want := len(demoNames) * (len(demoNames) - 1)
+	if failed := failures(results); len(failed) > 0 {
+		if !e.json {
+			_ = writeDemo(e.stderr, results) // the error says the most of it
 		}
+		return fmt.Errorf("%d of %d ordered pairs verified; %w", want-len(failed), want, failed[0])
 	}
 	if e.json {
-		if err := printEach(e, results); err != nil {
-			return err
-		}
-	} else if err := writeDemo(e.stdout, results); err != nil {
+		return printEach(e, results)
+	}
+	if err := writeDemo(e.stdout, results); err != nil {
 		return err
 	}
-	if want := len(demoNames) * (len(demoNames) - 1); verified != want {
-		return fmt.Errorf("%d of %d ordered pairs verified", verified, want)
-	}
-	if e.json {
-		return nil
-	}
-	_, err := fmt.Fprintf(e.stdout, "\n%d of %d ordered pairs verified\n", verified, len(results))
+	_, err := fmt.Fprintf(e.stdout, "\n%d of %d ordered pairs verified\n", want, want)
 	return err
+}
+
+// failures returns an error for each pair that did not do it.
+func failures(results []demoResult) (errs []error) {
+	for _, r := range results {
+		if !r.Verified {
+			errs = append(errs, fmt.Errorf("%s to %s: %s", r.From, r.To, r.Error))
+		}
+	}
+	return errs
 }
 
 func writeDemo(w io.Writer, results []demoResult) error {

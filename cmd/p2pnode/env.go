@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	begun          bool // the command line made sense, and a command runs
 
 	// Set by the flags that all commands have.
 	dir     string
@@ -36,7 +38,7 @@ func (e *env) directory() (string, error) {
 	if dir == "" {
 		config, err := os.UserConfigDir()
 		if err != nil {
-			return "", fmt.Errorf("find the configuration directory: %w", err)
+			return "", fmt.Errorf("find your configuration directory: %w; name the node's directory with --dir", err)
 		}
 		dir = filepath.Join(config, "p2pnode")
 	}
@@ -67,7 +69,20 @@ func (e *env) logger() *slog.Logger {
 	if e.verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	if e.json {
+		return slog.New(slog.NewJSONHandler(e.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, options))
+}
+
+// warn says on standard error what is not a failure.
+func (e *env) warn(text string) {
+	if e.json {
+		e.logger().Warn(text)
+		return
+	}
+	fmt.Fprintf(e.stderr, "p2pnode: %s\n", text)
 }
 
 // print answers with one object: as text, or as a line of JSON.
@@ -93,20 +108,38 @@ func (e *env) report(err error) {
 	}
 }
 
-// completeMembers completes an argument with the names of members.
-func (e *env) completeMembers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	c, err := e.node()
-	if err != nil {
+// completeMember completes the first argument with the names of members.
+func (e *env) completeMember(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer c.Close()
-	members, err := c.Members(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	return e.memberNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeTarget completes the member of a target, which is the argument at a
+// place.
+func (e *env) completeTarget(place int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) != place {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names := e.memberNames(cmd.Context())
+		for i := range names {
+			names[i] += "/"
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
-	var names []string
-	for _, m := range members {
-		names = append(names, m.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// memberNames returns the names of the members, or none if no node runs: there
+// is nobody to tell why.
+func (e *env) memberNames(ctx context.Context) (names []string) {
+	_ = e.withNode(func(c *control.Client) error {
+		members, err := c.Members(ctx)
+		for _, m := range members {
+			names = append(names, m.Name)
+		}
+		return err
+	})
+	return names
 }

@@ -31,9 +31,10 @@ HOST:PORT or unix:/PATH.`,
 // unexposeCommand withdraws a service.
 func unexposeCommand(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "unexpose SERVICE",
-		Short: "Withdraw a service; streams that are open are reset",
-		Args:  exactArgs(1),
+		Use:     "unexpose SERVICE",
+		Short:   "Withdraw a service; streams that are open are reset",
+		Example: `  p2pnode unexpose web`,
+		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error { return c.Unexpose(cmd.Context(), args[0]) })
 		},

@@ -16,13 +16,8 @@ until the node ends or "p2pnode unforward". The address is a port (of 127.0.0.1;
 /SERVICE for the nearest member that offers it.`,
 		Example: `  p2pnode forward 8080 alice/web
   p2pnode forward unix:/tmp/db.sock /db`,
-		Args: exactArgs(2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, s string) ([]string, cobra.ShellCompDirective) {
-			if len(args) != 1 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return e.completeTargets(cmd, args, s)
-		},
+		Args:              exactArgs(2),
+		ValidArgsFunction: e.completeTarget(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error {
 				f, err := c.Forward(cmd.Context(), args[0], args[1])
@@ -40,18 +35,11 @@ func unforwardCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "unforward ADDRESS",
 		Short: "End the forward that listens at an address; connections that are open are reset",
-		Args:  exactArgs(1),
+		Example: `  p2pnode unforward 8080
+  p2pnode unforward unix:/tmp/db.sock`,
+		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error { return c.Unforward(cmd.Context(), args[0]) })
 		},
 	}
-}
-
-// completeTargets completes the member of a target.
-func (e *env) completeTargets(cmd *cobra.Command, args []string, s string) ([]string, cobra.ShellCompDirective) {
-	names, _ := e.completeMembers(cmd, args, s)
-	for i := range names {
-		names[i] += "/"
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,8 +24,8 @@ func advise(err error) (control.Code, string) {
 		return control.CodeBadRequest, ""
 	}
 	var inUse *overlay.InUseError
-	if errors.As(err, &inUse) || errors.Is(err, control.ErrRunning) {
-		return control.CodeDirInUse, `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
+	if errors.As(err, &inUse) {
+		return control.CodeDirInUse, otherDir
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
@@ -35,6 +34,8 @@ func advise(err error) (control.Code, string) {
 	}
 	return control.CodeOther, ""
 }
+
+const otherDir = `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
 
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
@@ -47,8 +48,9 @@ var hints = []struct {
 	text string
 }{
 	{control.ErrNotRunning, control.CodeNotRunning, `start one with "p2pnode up" or "p2pnode join", or name its directory with --dir`},
+	{control.ErrRunning, control.CodeDirInUse, otherDir},
 	{control.ErrBroken, control.CodeBroken, "what came before it broke is not all; try again"},
-	{context.Canceled, control.CodeInterrupted, ""},
+	{errInterrupted, control.CodeInterrupted, ""},
 	{overlay.ErrStateCorrupt, control.CodeCorrupt, fromBackup},
 	{overlay.ErrKeyMissing, control.CodeCorrupt, fromBackup},
 	{p2p.ErrKeyCorrupt, control.CodeCorrupt, fromBackup},

@@ -15,6 +15,8 @@ func inviteCommand(e *env) *cobra.Command {
 		Short: "Print an invite: a text that lets its holders join the mesh",
 		Long: `Print an invite. Whoever has the text can join the mesh with it, any number of
 nodes, until it expires. Only an admin can invite.`,
+		Example: `  p2pnode invite
+  p2pnode invite --expires 1h --name bob`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Expires < time.Second {

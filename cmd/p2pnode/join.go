@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -23,6 +24,8 @@ func joinCommand(e *env) *cobra.Command {
 interrupted; later, "p2pnode up" comes back to it. The invite is a secret: read
 from a file, or with - from standard input, other users of this machine don't
 see it.`,
+		Example: `  p2pnode join - --name bob
+  p2pnode join invite.txt`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			invite, err := e.readInvite(args[0])
@@ -44,13 +47,16 @@ func (e *env) readInvite(arg string) (string, error) {
 	if arg == "-" {
 		return readText(e.stdin)
 	}
-	if _, err := credential.ParseInvite(arg); !errors.Is(err, credential.ErrNotInvite) {
-		fmt.Fprintln(e.stderr, `p2pnode: other users of this machine can see an invite that is given as an argument; "p2pnode join -" reads it from standard input`)
+	if credential.LooksLikeInvite(arg) {
+		e.warn(`other users of this machine can see an invite that is given as an argument; "p2pnode join -" reads it from standard input`)
 		return arg, nil
 	}
 	f, err := os.Open(arg)
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return "", usagef("%q is neither an invite nor a file that can be read: %w", shorten(arg), path.Err)
+	}
 	if err != nil {
-		return "", usagef("%q is not an invite, and no file: %w", shorten(arg), err)
+		return "", err
 	}
 	defer f.Close()
 	return readText(f)

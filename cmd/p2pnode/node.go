@@ -8,10 +8,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/daemon"
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/spf13/cobra"
 )
 
@@ -36,24 +38,29 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 	if f.ephemeral {
 		c.Dir = ""
 	}
-	var err error
-	if c.Listen, err = parseAddrs("--listen", f.listen); err != nil {
-		return c, err
+	if f.name != "" {
+		if err := credential.CheckName(f.name); err != nil {
+			return c, usagef("--%w", err) // which begins with "name"
+		}
 	}
-	c.Bootstrap, err = parseAddrs("--bootstrap", f.bootstrap)
-	return c, err
-}
-
-func parseAddrs(flag string, in []string) ([]multiaddr.Multiaddr, error) {
-	var out []multiaddr.Multiaddr
-	for _, s := range in {
+	for _, s := range f.listen {
 		a, err := multiaddr.NewMultiaddr(s)
 		if err != nil {
-			return nil, usagef("%s %q: %w", flag, s, err)
+			return c, usagef("--listen %q: not an address such as /ip4/0.0.0.0/tcp/4001", s)
 		}
-		out = append(out, a)
+		c.Listen = append(c.Listen, a)
 	}
-	return out, nil
+	for _, s := range f.bootstrap {
+		a, err := multiaddr.NewMultiaddr(s)
+		if err == nil {
+			_, err = peer.AddrInfoFromP2pAddr(a)
+		}
+		if err != nil {
+			return c, usagef("--bootstrap %q: not an address such as /ip4/192.0.2.1/tcp/4001/p2p/ID", s)
+		}
+		c.Bootstrap = append(c.Bootstrap, a)
+	}
+	return c, nil
 }
 
 // A ready line says that the node can be used.
@@ -80,6 +87,9 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	if err != nil {
 		return err
 	}
+	if _, err := control.SocketPath(dir); err != nil {
+		return err // before anything is made that would be of no use
+	}
 	if _, err := os.Stat(dir); f.ephemeral && errors.Is(err, os.ErrNotExist) {
 		defer os.Remove(dir) // which then has held the control socket only
 	}
@@ -87,11 +97,12 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	if err != nil {
 		return err
 	}
-	if err := e.sayReady(mesh, dir, time.Since(start)); err != nil {
-		return err
+	err = e.sayReady(mesh, dir, time.Since(start))
+	if err == nil {
+		err = greet(mesh)
 	}
-	if err := greet(mesh); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, l.Close(), mesh.Close())
 	}
 	return daemon.Serve(ctx, l, mesh, c.Logger)
 }
@@ -104,12 +115,36 @@ func openBoth(ctx context.Context, dir string, c overlay.Config, open func(conte
 		return nil, nil, err
 	}
 	l, err := control.Listen(dir)
-	if err != nil {
-		mesh.Close()
-		return nil, nil, fmt.Errorf("control socket: %w", err)
+	switch {
+	case err == nil:
+		return mesh, l, nil
+	case errors.Is(err, control.ErrRunning):
+		err = whoRuns(ctx, dir, err)
+	default:
+		err = fmt.Errorf("control socket: %w", err)
 	}
-	return mesh, l, nil
+	return nil, nil, errors.Join(err, mesh.Close())
 }
+
+// whoRuns asks the node that runs on a directory for its name. An ephemeral one
+// locks nothing that would tell.
+func whoRuns(ctx context.Context, dir string, running error) error {
+	c, err := control.Open(dir)
+	if err != nil {
+		return running
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, whoTimeout)
+	defer cancel()
+	n, err := c.Status(ctx)
+	if err != nil {
+		return running
+	}
+	return &overlay.InUseError{Dir: dir, Name: n.Name, PID: n.PID}
+}
+
+// whoTimeout is how long it may take: it only makes an error clearer.
+const whoTimeout = 2 * time.Second
 
 func (e *env) sayReady(m *overlay.Mesh, dir string, took time.Duration) error {
 	self := m.Self()

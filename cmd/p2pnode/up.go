@@ -17,6 +17,8 @@ func upCommand(e *env) *cobra.Command {
 		Long: `Run this node in the foreground until interrupted. On a new directory this
 founds a mesh, of which the node is the first member and the admin; otherwise it
 comes back to the mesh that the directory belongs to.`,
+		Example: `  p2pnode up
+  p2pnode up --name alice --listen /ip4/0.0.0.0/tcp/4001`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.runNode(cmd.Context(), &flags, overlay.Open, e.offerInvite)

@@ -60,7 +60,7 @@ func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Lo
 	var err error
 	select {
 	case <-d.ctx.Done():
-		l.Close()    // from now on it says that no node is running
+		l.Close() // from now on it says that no node is running
 		if err := <-failed; !errors.Is(err, net.ErrClosed) {
 			log.Debug("control socket", "err", err)
 		}
