@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestTwoConnectionsBecomeOne(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer n.Close()
-				n.settleAfter = 300 * time.Millisecond
+				n.settleAfter = time.Second
 				nodes[i] = n
 			}
 			a, b := nodes[0], nodes[1]
@@ -59,9 +60,7 @@ func TestTwoConnectionsBecomeOne(t *testing.T) {
 			dials.Go(func() { check(t, a.Connect(t.Context(), b.ID(), b.Addrs()...)) })
 			dials.Go(func() { check(t, b.Connect(t.Context(), a.ID(), a.Addrs()...)) })
 			dials.Wait()
-			if got := len(a.Connections()); got != 2 {
-				t.Fatalf("%d connections after both have dialed, want 2", got)
-			}
+			awaitConnections(t, nodes[:], 2)
 			if tt.stream {
 				s, err := a.Dial(t.Context(), b.ID(), "/x/1")
 				if err != nil {
@@ -84,17 +83,29 @@ func TestTwoConnectionsBecomeOne(t *testing.T) {
 				s.Close()
 				far.Close()
 			}
-			for _, n := range nodes {
-				for conns := range n.Watch(t.Context()) {
-					if len(conns) == 1 {
-						break
-					}
-				}
-			}
+			awaitConnections(t, nodes[:], 1)
 			if _, err := a.Ping(t.Context(), b.ID()); err != nil {
 				t.Errorf("Ping over the one that is left = %v", err)
 			}
 		})
+	}
+}
+
+// awaitConnections waits until each node has so many.
+func awaitConnections(t *testing.T, nodes []*Node, want int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, n := range nodes {
+		got := -1
+		for conns := range n.Watch(ctx) {
+			if got = len(conns); got == want {
+				break
+			}
+		}
+		if got != want {
+			t.Fatalf("%d connections, want %d", got, want)
+		}
 	}
 }
 
