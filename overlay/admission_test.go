@@ -35,6 +35,12 @@ func loopback() []multiaddr.Multiaddr {
 // At some time it was good.
 func openAs(t testing.TB, s speaker, good time.Time, bootstrap ...multiaddr.Multiaddr) (*Mesh, error) {
 	t.Helper()
+	return openAt(t, s, good, loopback(), bootstrap...)
+}
+
+// openAt is openAs that listens at addresses.
+func openAt(t testing.TB, s speaker, good time.Time, at []multiaddr.Multiaddr, bootstrap ...multiaddr.Multiaddr) (*Mesh, error) {
+	t.Helper()
 	member, err := s.own.Verify(s.mesh, good)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +48,7 @@ func openAs(t testing.TB, s speaker, good time.Time, bootstrap ...multiaddr.Mult
 	as := func(store, Config) (*identity, error) {
 		return &identity{mesh: s.mesh, key: s.key, credential: s.own, member: *member}, nil
 	}
-	m, err := open(testContext(t), Config{Listen: loopback(), Bootstrap: bootstrap}, as, nil)
+	m, err := open(testContext(t), Config{Listen: at, Bootstrap: bootstrap}, as, nil)
 	if err == nil {
 		t.Cleanup(func() { m.Close() })
 	}
@@ -196,15 +202,7 @@ func TestNobodyAnswers(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	at := multiaddr.StringCast("/ip4/127.0.0.1/tcp/" + port)
-	issuer, err := credential.NewIssuer(founder.mesh, founder.key, founder.own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	inv, err := issuer.IssueInvite(zeros{}, now, credential.Terms{}, []peer.AddrInfo{{ID: peerOf(t, 2), Addrs: []multiaddr.Multiaddr{at}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := Join(testContext(t), inv.Text(), Config{Listen: loopback()})
+	m, err := Join(testContext(t), inviteAt(t, founder, at).Text(), Config{Listen: loopback()})
 	if m != nil || !errors.Is(err, ErrNoMemberReached) || !strings.Contains(err.Error(), at.String()) {
 		t.Errorf("Join = %v, %v, want %v, naming %v", m, err, ErrNoMemberReached, at)
 	}

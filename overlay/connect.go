@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/p2pnode/p2pnode/dht"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/p2p"
 	"golang.org/x/sync/errgroup"
@@ -58,13 +59,28 @@ func (m *Mesh) enter(caller context.Context) error {
 		return ErrNoMemberReached
 	}
 	m.note(first)
-	if err := m.table.Ready(ctx); err != nil {
+	if err := m.awaitTable(ctx); err != nil {
 		return fmt.Errorf("enter: %w", err)
 	}
 	if err := m.fetchRoster(ctx, first); err != nil {
 		m.log.Warn("fetch roster", "peer", first, "err", err)
 	}
 	return m.known.save()
+}
+
+// awaitTable waits until there is somebody in the DHT to ask. Whoever let this
+// node in may go before that.
+func (m *Mesh) awaitTable(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m.wg.Go(func() {
+		for conns := range m.node.Watch(ctx) {
+			if len(conns) == 0 {
+				cancel(ErrNoMemberReached)
+			}
+		}
+	})
+	return m.table.Ready(ctx)
 }
 
 // wasRefused tells whether a peer that was reached did not let this node in.
@@ -131,6 +147,11 @@ func (m *Mesh) search(ctx context.Context, id peer.ID, failed error) error {
 		return explain(failed)
 	}
 	addrs, err := m.table.FindPeer(ctx, id)
+	if errors.Is(err, dht.ErrNotFound) {
+		// The table may have had it at an address where it is no more, and has
+		// found that out now. Until then it does not hear of any other.
+		addrs, err = m.table.FindPeer(ctx, id)
+	}
 	if _, known := m.Member(id); err != nil && !known {
 		err = fmt.Errorf("%w: %w", ErrUnknownMember, err)
 	}

@@ -57,7 +57,8 @@ const (
 // The error wraps one of [ErrBadTarget], [ErrUnknownMember], [ErrNoProvider],
 // [ErrNoService], [ErrNotPermitted] and [ErrBusy], or is an [*AmbiguousError],
 // or tells with a [*p2p.DialError] at which addresses the member did not
-// answer.
+// answer. It is [p2p.ErrReset] if the stream was given up before it was agreed
+// on, or so soon after that this node did not hear of it.
 func (m *Mesh) Dial(ctx context.Context, target string) (*Conn, error) {
 	t, err := ParseTarget(target)
 	if err != nil {
@@ -160,12 +161,16 @@ func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Con
 
 // ask requests the service on a stream and waits for the answer.
 func ask(ctx context.Context, s *p2p.Stream, service string) error {
-	return withDeadline(ctx, s, func() error {
+	err := withDeadline(ctx, s, func() error {
 		if err := writeMessage(s, request{service}); err != nil {
 			return fmt.Errorf("ask for the service: %w", err)
 		}
 		return readStatus(s)
 	})
+	if errors.Is(err, p2p.ErrReset) {
+		return p2p.ErrReset // without the ends of the stream, which the target tells
+	}
+	return err
 }
 
 // withDeadline runs an exchange on a stream that ends with ctx, or after

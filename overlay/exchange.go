@@ -44,7 +44,7 @@ func (m *Mesh) serveRoster(l *p2p.Listener) {
 }
 
 func (m *Mesh) writeRoster(w io.Writer) error {
-	own, err := m.ownPresence(false)
+	own, err := m.ownPresence()
 	if err != nil {
 		return err
 	}

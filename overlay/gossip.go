@@ -20,6 +20,7 @@ import (
 type gossip struct {
 	topic  *pubsub.Topic
 	events *pubsub.TopicEventHandler
+	writes writeWatch
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -38,11 +39,10 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, rece
 	ps, err := pubsub.NewGossipSub(ctx, node.Host(),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
-		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string {
-			sum := sha256.Sum256(m.GetData())
-			return string(sum[:])
-		}),
+		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return messageID(m.GetData()) }),
+		pubsub.WithEventTracer(&g.writes),
 		pubsub.WithMaxMessageSize(maxPresence+1024), // and what GossipSub puts around it
+		pubsub.WithFloodPublish(true),               // one's own goes to all at once, not only to neighbours made by the next heartbeat
 		pubsub.WithPeerExchange(false),              // whom to connect to is the DHT's business
 	)
 	if err != nil {
@@ -79,6 +79,57 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, rece
 // publish sends a statement to all members that can be reached now.
 func (g *gossip) publish(ctx context.Context, data []byte) error {
 	return g.topic.Publish(ctx, data)
+}
+
+// publishLast sends the last statement, and waits until it is on its way to one
+// member at least, who passes it on. What is under way when the gossip is closed
+// is lost otherwise.
+func (g *gossip) publishLast(ctx context.Context, data []byte) error {
+	if len(g.topic.ListPeers()) == 0 {
+		return nil
+	}
+	written := g.writes.await(messageID(data))
+	if err := g.publish(ctx, data); err != nil {
+		return err
+	}
+	select {
+	case <-written:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func messageID(data []byte) string {
+	sum := sha256.Sum256(data)
+	return string(sum[:])
+}
+
+// A writeWatch waits for one message to be written to a member. It is a
+// [pubsub.EventTracer].
+type writeWatch struct {
+	mu      sync.Mutex
+	id      string // of the message; none is awaited if it is empty
+	written chan struct{}
+}
+
+func (w *writeWatch) await(id string) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.id, w.written = id, make(chan struct{})
+	return w.written
+}
+
+// Trace is told of all that GossipSub does.
+func (w *writeWatch) Trace(e *pubsubpb.TraceEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range e.GetSendRPCCompleted().GetMeta().GetMessages() {
+		if w.id != "" && string(m.GetMessageID()) == w.id {
+			close(w.written)
+			w.id = ""
+		}
+	}
 }
 
 // nextPeer waits for a member to be there to whom statements go directly.

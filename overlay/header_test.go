@@ -16,15 +16,20 @@ import (
 // framed puts a message, given in hex, into a frame.
 func framed(t testing.TB, message string) []byte {
 	t.Helper()
-	body, err := hex.DecodeString(message)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b bytes.Buffer
-	if err := wire.WriteFrame(&b, body); err != nil {
+	if err := wire.WriteFrame(&b, unhex(t, message)); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestRequestRoundTrip(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/p2p"
 )
@@ -41,11 +43,26 @@ func mustRestart(t testing.TB, c Config, find finder) *identity {
 // inviteFrom makes an invite to a founder's mesh.
 func inviteFrom(t testing.TB, founder speaker, now time.Time, terms credential.Terms) *credential.Invite {
 	t.Helper()
+	return issueInvite(t, founder, now, terms, nil)
+}
+
+// inviteAt makes an invite that says that the founder is at an address.
+func inviteAt(t testing.TB, founder speaker, at multiaddr.Multiaddr) *credential.Invite {
+	t.Helper()
+	id, err := p2p.PeerID(publicOf(founder.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issueInvite(t, founder, time.Now(), credential.Terms{}, []peer.AddrInfo{{ID: id, Addrs: []multiaddr.Multiaddr{at}}})
+}
+
+func issueInvite(t testing.TB, founder speaker, now time.Time, terms credential.Terms, start []peer.AddrInfo) *credential.Invite {
+	t.Helper()
 	issuer, err := credential.NewIssuer(founder.mesh, founder.key, founder.own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inv, err := issuer.IssueInvite(zeros{}, now, terms, nil)
+	inv, err := issuer.IssueInvite(zeros{}, now, terms, start)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,5 +118,13 @@ func (k *knownPeers) save() error {
 	if len(values) == 0 {
 		return nil
 	}
-	return k.store.put(membersBucket, values)
+	err := k.store.put(membersBucket, values)
+	if err != nil { // the next save tries again
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for id := range values {
+			k.dirty[peer.ID(id)] = true
+		}
+	}
+	return err
 }

@@ -215,7 +215,7 @@ func (m *Mesh) startLoops() {
 	m.wg.Go(m.runRenew)
 	// Until the table is closed:
 	m.name = m.table.Provide(m.nameKey(m.Self().Name))
-	m.table.Publish(memberKey(m.node.ID()), func() ([]byte, error) { return m.ownPresence(false) })
+	m.table.Publish(memberKey(m.node.ID()), m.ownPresence)
 }
 
 // learn takes in a member that admission let in.

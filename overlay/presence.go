@@ -133,7 +133,7 @@ func (m *Mesh) runPresence() {
 		}
 	})
 	for {
-		if err := m.announce(m.ctx, false); err != nil && m.ctx.Err() == nil {
+		if err := m.announce(m.ctx); err != nil && m.ctx.Err() == nil {
 			m.log.Warn("announce presence", "err", err)
 		}
 		select {
@@ -165,21 +165,21 @@ func (m *Mesh) pause(d time.Duration) {
 }
 
 // announce publishes a statement about this node.
-func (m *Mesh) announce(ctx context.Context, leaving bool) error {
-	data, err := m.ownPresence(leaving)
+func (m *Mesh) announce(ctx context.Context) error {
+	data, err := m.ownPresence()
 	if err != nil {
 		return err
 	}
 	return m.gossip.publish(ctx, data)
 }
 
-// ownPresence returns a new statement about this node. Its number is the time,
-// so that it is larger than those from before a restart, unless the clock was
-// set back since the last one.
-func (m *Mesh) ownPresence(leaving bool) ([]byte, error) {
+// ownPresence returns a new statement about this node, which is going once
+// Close has begun. Its number is the time, so that it is larger than those from
+// before a restart, unless the clock was set back since the last one.
+func (m *Mesh) ownPresence() ([]byte, error) {
 	m.mu.Lock()
 	m.seq = max(m.seq+1, uint64(time.Now().UnixNano()))
-	p := presence{Credential: m.credential.Marshal(), Seq: m.seq, Leaving: leaving}
+	p := presence{Credential: m.credential.Marshal(), Seq: m.seq, Leaving: m.closed}
 	m.mu.Unlock()
 	return p.sign(m.id, m.keys.key)
 }
@@ -188,7 +188,11 @@ func (m *Mesh) ownPresence(leaving bool) ([]byte, error) {
 func (m *Mesh) sayGoodbye() error {
 	ctx, cancel := context.WithTimeout(context.Background(), presenceSettle)
 	defer cancel()
-	if err := m.announce(ctx, true); err != nil {
+	data, err := m.ownPresence()
+	if err == nil {
+		err = m.gossip.publishLast(ctx, data)
+	}
+	if err != nil {
 		m.log.Debug("announce leaving", "err", err)
 	}
 	return nil

@@ -252,7 +252,7 @@ func TestOwnPresence(t *testing.T) {
 	mesh.seq = uint64(now.Add(time.Hour).UnixNano()) // the clock was set back since
 	last := mesh.seq
 	for range 3 {
-		data, err := mesh.ownPresence(false)
+		data, err := mesh.ownPresence()
 		if err != nil {
 			t.Fatal(err)
 		}

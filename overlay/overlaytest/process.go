@@ -27,6 +27,8 @@ type Process struct {
 	stdin  io.WriteCloser
 	stdout *bufio.Scanner
 	stderr *bytes.Buffer
+
+	listens int
 }
 
 // Processes returns n nodes of one mesh, each in a process of its own, named
@@ -127,6 +129,9 @@ func (p *Process) Dial(ctx context.Context, target string) (net.Conn, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	line, err := readLine(c)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -143,7 +148,8 @@ func (p *Process) Dial(ctx context.Context, target string) (net.Conn, error) {
 // Listen offers a service from the process, and accepts its streams here.
 func (p *Process) Listen(service string) net.Listener {
 	p.t.Helper()
-	path := filepath.Join(p.socket, "s-"+service)
+	p.listens++ // a path of its own: the listener before a restart may still be open
+	path := filepath.Join(p.socket, fmt.Sprint("listen", p.listens))
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		p.t.Fatal(err)
@@ -170,6 +176,9 @@ func (p *Process) Kill() {
 // have to be offered anew.
 func (p *Process) Restart() {
 	p.t.Helper()
+	if p.cmd != nil {
+		p.t.Fatalf("restart %s: it was not killed", p.Name)
+	}
 	p.start("")
 }
 
