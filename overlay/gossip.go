@@ -42,7 +42,7 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, rece
 		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return messageID(m.GetData()) }),
 		pubsub.WithEventTracer(&g.writes),
 		pubsub.WithMaxMessageSize(maxPresence+1024), // and what GossipSub puts around it
-		pubsub.WithFloodPublish(true),               // one's own goes to all at once, not only to neighbours made by the next heartbeat
+		pubsub.WithFloodPublish(true),               // to all at once, not first to whom a heartbeat picks
 		pubsub.WithPeerExchange(false),              // whom to connect to is the DHT's business
 	)
 	if err != nil {

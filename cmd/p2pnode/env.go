@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/spf13/cobra"
 )
@@ -74,6 +75,14 @@ func (e *env) logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(e.stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, options))
+}
+
+// hushLibp2p keeps what libp2p logs by itself, which tells a user little, for
+// --verbose.
+func (e *env) hushLibp2p() {
+	if !e.verbose {
+		gologshim.SetDefaultHandler(slog.DiscardHandler)
+	}
 }
 
 // warn says on standard error what is not a failure.

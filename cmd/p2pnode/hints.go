@@ -37,6 +37,8 @@ func advise(err error) (control.Code, string) {
 
 const otherDir = `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
 
+const brokeOff = `what came of it is not all; "p2pnode status" may say why, on the member that has the service`
+
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
 var writableDir = fmt.Sprintf("give a --dir that you can write, or set %s", dirVariable)
@@ -49,7 +51,7 @@ var hints = []struct {
 }{
 	{control.ErrNotRunning, control.CodeNotRunning, `start one with "p2pnode up" or "p2pnode join", or name its directory with --dir`},
 	{control.ErrRunning, control.CodeDirInUse, otherDir},
-	{control.ErrBroken, control.CodeBroken, "what came before it broke is not all; try again"},
+	{control.ErrBroken, control.CodeBroken, brokeOff},
 	{errInterrupted, control.CodeInterrupted, ""},
 	{overlay.ErrStateCorrupt, control.CodeCorrupt, fromBackup},
 	{overlay.ErrKeyMissing, control.CodeCorrupt, fromBackup},
@@ -63,7 +65,7 @@ var hints = []struct {
 	{credential.ErrNewerInvite, control.CodeBadInvite, "install a newer p2pnode"},
 	{credential.ErrNotInvite, control.CodeBadInvite, `an invite begins with "p2pnode1"; an admin of the mesh prints one with "p2pnode invite"`},
 	{credential.ErrMistyped, control.CodeBadInvite, "copy the invite again, whole"},
-	{credential.ErrInvalid, control.CodeBadInvite, "ask an admin of the mesh for a new invite"},
+	{credential.ErrInvalid, control.CodeBadInvite, "copy the invite again, whole; or ask an admin of the mesh for a new one"},
 	{overlay.ErrNotMember, control.CodeNotMember, "ask an admin of the mesh for an invite"},
 	{overlay.ErrNoMemberReached, control.CodeAlone, "see that a member is up and can be reached from here; --bootstrap names an address that the invite does not have"},
 	{syscall.EADDRINUSE, control.CodeInUse, "choose another port"},
@@ -80,6 +82,7 @@ var hintsByCode = map[control.Code]string{
 	control.CodeAmbiguous:     "name one by its peer ID",
 	control.CodeNoService:     `a service is offered with "p2pnode expose", on the member that has it`,
 	control.CodeNoProvider:    `a service is offered with "p2pnode expose", on a member that has it`,
+	control.CodeBroken:        brokeOff,
 	control.CodeUnreachable:   `"p2pnode peers" shows who is up`,
 	control.CodeBusy:          "try again in a moment",
 	control.CodeNotAdmin:      "ask the member that founded the mesh, or another admin",

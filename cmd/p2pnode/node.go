@@ -79,6 +79,7 @@ type ready struct {
 // down. After it is ready it calls greet.
 func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Context, overlay.Config) (*overlay.Mesh, error), greet func(*overlay.Mesh) error) error {
 	start := time.Now()
+	e.hushLibp2p()
 	dir, err := e.directory()
 	if err != nil {
 		return err

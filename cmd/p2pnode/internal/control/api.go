@@ -102,6 +102,7 @@ const (
 	CodeNotPermitted  Code = "not-permitted" // by the other member
 	CodeBusy          Code = "too-busy"
 	CodeUnreachable   Code = "unreachable"
+	CodeBroken        Code = "stream-broke" // before its end
 	CodeNotAdmin      Code = "not-admin"
 	CodeExists        Code = "exists"
 	CodeNotFound      Code = "not-found"
@@ -125,7 +126,6 @@ const (
 	CodeAlone       Code = "no-member-reached"
 	CodeCorrupt     Code = "corrupt"
 	CodeKeyExposed  Code = "key-exposed"
-	CodeBroken      Code = "stream-broke"
 	CodeInterrupted Code = "interrupted"
 )
 

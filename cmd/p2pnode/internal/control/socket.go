@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,9 @@ import (
 
 // socketFile is the node's socket, in its directory.
 const socketFile = "control.sock"
+
+// socketMode lets the node's owner connect, and nobody else.
+const socketMode = 0o600
 
 // maxSocketPath is what every system takes: macOS the least, with 104 bytes
 // and a final zero.
@@ -48,11 +52,12 @@ func Listen(dir string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	lc := net.ListenConfig{Control: makePrivate}
+	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, socketMode); err != nil { // where makePrivate does not do it
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

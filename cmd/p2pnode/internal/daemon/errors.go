@@ -43,6 +43,7 @@ var codes = []struct {
 	{overlay.ErrNoService, control.CodeNoService, http.StatusNotFound},
 	{overlay.ErrNotPermitted, control.CodeNotPermitted, http.StatusForbidden},
 	{overlay.ErrBusy, control.CodeBusy, http.StatusServiceUnavailable},
+	{p2p.ErrReset, control.CodeBroken, http.StatusBadGateway},
 	{overlay.ErrNotAdmin, control.CodeNotAdmin, http.StatusForbidden},
 	{overlay.ErrServiceExists, control.CodeExists, http.StatusConflict},
 	{syscall.EADDRINUSE, control.CodeInUse, http.StatusConflict},

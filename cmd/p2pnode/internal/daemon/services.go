@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -131,17 +132,22 @@ func (d *Daemon) unforward(listen string) error {
 }
 
 // takeForward takes out the forward that listens at an address, or that was
-// asked to.
+// asked to: what "localhost" is, only the system knows. Many may have been asked
+// to listen at a free port, so that names none.
 func (d *Daemon) takeForward(addr forward.Address) *forwarded {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, f := range d.forwards {
-		if name == addr.String() || f.listen == addr {
+		if name == addr.String() || f.listen == addr && !anyPort(addr) {
 			delete(d.forwards, name)
 			return f
 		}
 	}
 	return nil
+}
+
+func anyPort(a forward.Address) bool {
+	return a.Network() == "tcp" && strings.HasSuffix(a.String(), ":0")
 }
 
 // listenName writes where a forward listens as ParseAddress reads it.

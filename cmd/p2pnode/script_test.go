@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// scriptPatience is how long a script waits for what should take moments.
+const scriptPatience = 30 * time.Second
+
+type nodesKey struct{}
+
+// nodes are the processes that a script runs in the background.
+type nodes struct {
+	mu      sync.Mutex
+	running map[string]*background
+}
+
+type background struct {
+	cmd    *exec.Cmd
+	stdout io.Reader
+	stderr transcript
+}
+
+func scriptNodes(ts *testscript.TestScript) *nodes { return ts.Value(nodesKey{}).(*nodes) }
+
+func (n *nodes) killAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, b := range n.running {
+		_ = b.cmd.Process.Kill()
+		_ = b.cmd.Wait()
+	}
+}
+
+func (n *nodes) get(ts *testscript.TestScript, name string) *background {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.running[name]
+	if b == nil {
+		ts.Fatalf("no node %s is running", name)
+	}
+	return b
+}
+
+// wait waits until a process has ended by itself.
+func (n *nodes) wait(ts *testscript.TestScript, name string) (*background, error) {
+	b := n.get(ts, name)
+	stuck := time.AfterFunc(scriptPatience, func() { _ = b.cmd.Process.Kill() })
+	defer stuck.Stop()
+	err := b.cmd.Wait()
+	ts.Logf("[%s]\n%s", name, &b.stderr)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.running, name)
+	return b, err
+}
+
+func startNode(ts *testscript.TestScript, neg bool, args []string) {
+	beginNode(ts, neg, args)
+	b := scriptNodes(ts).get(ts, args[0])
+	stuck := time.AfterFunc(scriptPatience, func() { _ = b.cmd.Process.Kill() })
+	defer stuck.Stop()
+	out := bufio.NewReader(b.stdout)
+	line, err := out.ReadString('\n')
+	ts.Logf("%s", line)
+	if err != nil || !strings.Contains(line, "ready") {
+		ts.Fatalf("%s is not ready: %v: %s", args[0], err, &b.stderr)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+}
+
+func beginNode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: node NAME ARGS...")
+	}
+	name := args[0]
+	b := &background{cmd: command(ts, args[1:])}
+	if in, err := os.Open(ts.MkAbs("stdin-" + name)); err == nil {
+		b.cmd.Stdin = in
+		defer in.Close()
+	}
+	b.cmd.Stderr = &b.stderr
+	var err error
+	b.stdout, err = b.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(b.cmd.Start())
+	n := scriptNodes(ts)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.running[name] = b
+}
+
+// command makes p2pnode as the script would run it.
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		path := filepath.Join(dir, "p2pnode")
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		cmd := exec.Command(path, withFiles(ts, args)...)
+		cmd.Dir = ts.MkAbs(".")
+		for _, key := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", dirVariable, "TMPDIR", "GORACE", "GOCOVERDIR"} {
+			if value := ts.Getenv(key); value != "" {
+				cmd.Env = append(cmd.Env, key+"="+value)
+			}
+		}
+		return cmd
+	}
+	ts.Fatalf("no p2pnode in PATH")
+	return nil
+}
+
+// withFiles puts the contents of files in the place of @FILE.
+func withFiles(ts *testscript.TestScript, args []string) []string {
+	var out []string
+	for _, arg := range args {
+		if file, ok := strings.CutPrefix(arg, "@"); ok {
+			arg = strings.TrimSpace(ts.ReadFile(file))
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+func waitSaid(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: said NAME REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	said := &scriptNodes(ts).get(ts, args[0]).stderr
+	if neg && re.MatchString(said.String()) {
+		ts.Fatalf("%s said %s", args[0], said)
+	}
+	if !neg && !said.wait(re, scriptPatience) {
+		ts.Fatalf("%s has not said %s: %s", args[0], args[1], said)
+	}
+}
+
+func endNode(ts *testscript.TestScript, neg bool, args []string) {
+	interruptNode(ts, neg, args)
+	endedNode(ts, neg, args)
+}
+
+func interruptNode(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(scriptNodes(ts).get(ts, args[0]).cmd.Process.Signal(os.Interrupt))
+}
+
+func endedNode(ts *testscript.TestScript, neg bool, args []string) {
+	want := "0"
+	if len(args) > 1 {
+		want = args[1]
+	}
+	b, err := scriptNodes(ts).wait(ts, args[0])
+	if got := strconv.Itoa(b.cmd.ProcessState.ExitCode()); got != want {
+		ts.Fatalf("%s ends with %s, %v, want %s", args[0], got, err, want)
+	}
+}
+
+func killNode(ts *testscript.TestScript, neg bool, args []string) {
+	n := scriptNodes(ts)
+	ts.Check(n.get(ts, args[0]).cmd.Process.Kill())
+	_, _ = n.wait(ts, args[0]) // says that it was killed
+}
+
+func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || args[1] != "p2pnode" {
+		ts.Fatalf("usage: status N p2pnode ARGS...")
+	}
+	cmd := command(ts, args[2:])
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	ts.Check(cmd.Start())
+	stuck := time.AfterFunc(scriptPatience, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	err := cmd.Wait()
+	_, _ = ts.Stdout().Write(stdout.Bytes())
+	_, _ = ts.Stderr().Write(stderr.Bytes())
+	line := strings.Join(args[1:], " ")
+	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("%s exits with %s, %v, want %s", line, got, err, args[0])
+	}
+	if args[0] != "0" && (stdout.Len() > 0 || stderr.Len() == 0) {
+		ts.Fatalf("%s fails, with %d bytes on standard output and %d on standard error", line, stdout.Len(), stderr.Len())
+	}
+}
+
+// A transcript is what a process has written. Those who wait for more are woken.
+type transcript struct {
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{} // closed when there is more; nil if nobody waits
+}
+
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.more != nil {
+		close(s.more)
+		s.more = nil
+	}
+	return s.text.Write(p)
+}
+
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// wait waits until a match is there, and returns false if none comes.
+func (s *transcript) wait(re *regexp.Regexp, patience time.Duration) bool {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		s.mu.Lock()
+		if re.MatchString(s.text.String()) {
+			s.mu.Unlock()
+			return true
+		}
+		if s.more == nil {
+			s.more = make(chan struct{})
+		}
+		more := s.more
+		s.mu.Unlock()
+		select {
+		case <-more:
+		case <-late.C:
+			return false
+		}
+	}
+}
