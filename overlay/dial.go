@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -110,6 +111,10 @@ func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
 	}
 	ids := m.membersNamed(t.Member)
 	if len(ids) == 0 {
+		m.askAround(ctx, t.Member)
+		ids = m.membersNamed(t.Member)
+	}
+	if len(ids) == 0 {
 		m.searchName(ctx, t.Member)
 		ids = m.membersNamed(t.Member)
 	}
@@ -122,6 +127,24 @@ func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
 		return "", context.Cause(ctx)
 	}
 	return "", fmt.Errorf("%w: %s", ErrUnknownMember, t.Member)
+}
+
+// askedAround is how many others are asked for who is there before the DHT is.
+const askedAround = 4
+
+// askAround asks some of those there are connections to who is there, until one
+// knows a name. A node that has just come back has asked one only.
+func (m *Mesh) askAround(ctx context.Context, name string) {
+	conns := m.node.Connections()
+	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
+	for _, c := range conns[:min(len(conns), askedAround)] {
+		if err := m.fetchRoster(ctx, c.Peer); err != nil {
+			m.log.Debug("fetch roster", "peer", c.Peer, "err", err)
+		}
+		if len(m.membersNamed(name)) > 0 || ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 // searchName connects to those who say in the DHT that they have a name. If

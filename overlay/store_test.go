@@ -186,7 +186,7 @@ func (f filledStore) checkDamaged(t *testing.T, dir string, data []byte) {
 		s, err := openStore(dir)
 		if err == nil {
 			if got := contents(t, s); !maps.Equal(got, f.last) && !maps.Equal(got, f.before) {
-				t.Errorf("openStore gives %v, want what was written", got)
+				t.Errorf("openStore gives %q, want what was written", got)
 			}
 			s.Close()
 			return

@@ -79,6 +79,7 @@ func call(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer conn.Close()
 	context.AfterFunc(ctx, func() { conn.Reset() })
 	go send(conn)
 	_, err = io.Copy(os.Stdout, conn)
