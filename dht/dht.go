@@ -252,13 +252,33 @@ func (d *DHT) repeat(key string, publish func(context.Context) error) *Publicati
 				d.cfg.Logger.Debug("publish in the DHT", "key", key, "err", err)
 				wait = jitter(min(retryPublish, d.cfg.Republish))
 			}
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-			}
+			d.sleep(ctx, wait)
 		}
 	})
 	return p
+}
+
+// sleep waits for a time, or until the table has twice the peers that it has
+// now: what was published among the first few would go with them.
+func (d *DHT) sleep(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	size := d.kad.RoutingTable().Size()
+	for {
+		d.mu.Lock()
+		changed := d.changed
+		d.mu.Unlock()
+		if d.kad.RoutingTable().Size() >= 2*max(size, 1) {
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 // jitter spreads what many nodes that started together do regularly.
