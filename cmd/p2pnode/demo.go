@@ -308,7 +308,7 @@ func (e *env) printDemo(results []demoResult) error {
 		if !e.json {
 			_ = writeDemo(e.stderr, results) // the error says the most of it
 		}
-		return fmt.Errorf("%d of %d ordered pairs verified; %w", want-len(failed), want, failed[0])
+		return fmt.Errorf("%d of %d ordered pairs verified; %w", len(results)-len(failed), want, failed[0])
 	}
 	if e.json {
 		return printEach(e, results)

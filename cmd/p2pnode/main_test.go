@@ -20,8 +20,10 @@ func TestMain(m *testing.M) {
 //	begin NAME ARGS...   runs it in the background
 //	[!] said NAME REGEXP waits until it has written a match to standard error;
 //	                     with ! there must be none up to now
+//	[!] printed NAME REGEXP
+//	                     the same for standard output
 //	end NAME             interrupts it; it must exit with 0
-//	interrupt NAME       interrupts it
+//	interrupt NAME       interrupts it; terminate sends the other signal
 //	ended NAME [N]       waits until it has ended by itself with N, or 0
 //	crash NAME           kills it
 //	status N p2pnode ... runs it; it must exit with N, and where that is not 0
@@ -57,8 +59,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"node": startNode, "begin": beginNode, "said": waitSaid,
-			"end": endNode, "interrupt": interruptNode, "ended": endedNode, "crash": killNode,
+			"node": startNode, "begin": beginNode, "said": waitSaid, "printed": waitPrinted,
+			"end": endNode, "interrupt": interruptNode, "terminate": terminateNode, "ended": endedNode, "crash": killNode,
 			"status": wantStatus, "server": startServer, "asked": waitAsked, "client": runClient,
 			"freeport": findPort, "disk": mountDisk, "expired": writeExpired,
 		},

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"io"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,10 +27,11 @@ type nodes struct {
 	running map[string]*background
 }
 
+// A background is a process and what it has written.
 type background struct {
-	cmd    *exec.Cmd
-	stdout io.Reader
-	stderr transcript
+	cmd            *exec.Cmd
+	stdout, stderr transcript
+	ended          context.Context // done when the process has ended
 }
 
 func scriptNodes(ts *testscript.TestScript) *nodes { return ts.Value(nodesKey{}).(*nodes) }
@@ -39,8 +40,8 @@ func (n *nodes) killAll() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, b := range n.running {
-		_ = b.cmd.Process.Kill()
-		_ = b.cmd.Wait()
+		_ = b.cmd.Process.Kill() // it may have ended
+		<-b.ended.Done()
 	}
 }
 
@@ -55,30 +56,27 @@ func (n *nodes) get(ts *testscript.TestScript, name string) *background {
 }
 
 // wait waits until a process has ended by itself.
-func (n *nodes) wait(ts *testscript.TestScript, name string) (*background, error) {
+func (n *nodes) wait(ts *testscript.TestScript, name string) *background {
 	b := n.get(ts, name)
 	stuck := time.AfterFunc(scriptPatience, func() { _ = b.cmd.Process.Kill() })
 	defer stuck.Stop()
-	err := b.cmd.Wait()
+	<-b.ended.Done()
 	ts.Logf("[%s]\n%s", name, &b.stderr)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.running, name)
-	return b, err
+	return b
 }
+
+var readyLine = regexp.MustCompile(`(?m)^ready|"event":"ready"`)
 
 func startNode(ts *testscript.TestScript, neg bool, args []string) {
 	beginNode(ts, neg, args)
 	b := scriptNodes(ts).get(ts, args[0])
-	stuck := time.AfterFunc(scriptPatience, func() { _ = b.cmd.Process.Kill() })
-	defer stuck.Stop()
-	out := bufio.NewReader(b.stdout)
-	line, err := out.ReadString('\n')
-	ts.Logf("%s", line)
-	if err != nil || !strings.Contains(line, "ready") {
-		ts.Fatalf("%s is not ready: %v: %s", args[0], err, &b.stderr)
+	if !b.stdout.wait(b.ended, readyLine) {
+		ts.Fatalf("%s is not ready: %s", args[0], &b.stderr)
 	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
+	ts.Logf("%s", &b.stdout)
 }
 
 func beginNode(ts *testscript.TestScript, neg bool, args []string) {
@@ -91,11 +89,14 @@ func beginNode(ts *testscript.TestScript, neg bool, args []string) {
 		b.cmd.Stdin = in
 		defer in.Close()
 	}
-	b.cmd.Stderr = &b.stderr
-	var err error
-	b.stdout, err = b.cmd.StdoutPipe()
-	ts.Check(err)
+	b.cmd.Stdout, b.cmd.Stderr = &b.stdout, &b.stderr
 	ts.Check(b.cmd.Start())
+	var end context.CancelFunc
+	b.ended, end = context.WithCancel(context.Background())
+	go func() {
+		defer end()
+		_ = b.cmd.Wait() // ProcessState tells the same
+	}()
 	n := scriptNodes(ts)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -135,17 +136,26 @@ func withFiles(ts *testscript.TestScript, args []string) []string {
 }
 
 func waitSaid(ts *testscript.TestScript, neg bool, args []string) {
+	waitOutput(ts, neg, args, func(b *background) *transcript { return &b.stderr })
+}
+
+func waitPrinted(ts *testscript.TestScript, neg bool, args []string) {
+	waitOutput(ts, neg, args, func(b *background) *transcript { return &b.stdout })
+}
+
+func waitOutput(ts *testscript.TestScript, neg bool, args []string, of func(*background) *transcript) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: said NAME REGEXP")
 	}
 	re, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	said := &scriptNodes(ts).get(ts, args[0]).stderr
-	if neg && re.MatchString(said.String()) {
-		ts.Fatalf("%s said %s", args[0], said)
+	b := scriptNodes(ts).get(ts, args[0])
+	out := of(b)
+	if neg && re.MatchString(out.String()) {
+		ts.Fatalf("%s has written %s", args[0], out)
 	}
-	if !neg && !said.wait(re, scriptPatience) {
-		ts.Fatalf("%s has not said %s: %s", args[0], args[1], said)
+	if !neg && !out.wait(b.ended, re) {
+		ts.Fatalf("%s has not written %s: %s", args[0], args[1], out)
 	}
 }
 
@@ -158,21 +168,25 @@ func interruptNode(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(scriptNodes(ts).get(ts, args[0]).cmd.Process.Signal(os.Interrupt))
 }
 
+func terminateNode(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(scriptNodes(ts).get(ts, args[0]).cmd.Process.Signal(syscall.SIGTERM))
+}
+
 func endedNode(ts *testscript.TestScript, neg bool, args []string) {
 	want := "0"
 	if len(args) > 1 {
 		want = args[1]
 	}
-	b, err := scriptNodes(ts).wait(ts, args[0])
+	b := scriptNodes(ts).wait(ts, args[0])
 	if got := strconv.Itoa(b.cmd.ProcessState.ExitCode()); got != want {
-		ts.Fatalf("%s ends with %s, %v, want %s", args[0], got, err, want)
+		ts.Fatalf("%s ends with %v, want %s", args[0], b.cmd.ProcessState, want)
 	}
 }
 
 func killNode(ts *testscript.TestScript, neg bool, args []string) {
 	n := scriptNodes(ts)
 	ts.Check(n.get(ts, args[0]).cmd.Process.Kill())
-	_, _ = n.wait(ts, args[0]) // says that it was killed
+	n.wait(ts, args[0])
 }
 
 func wantStatus(ts *testscript.TestScript, neg bool, args []string) {
@@ -221,24 +235,24 @@ func (s *transcript) String() string {
 }
 
 // wait waits until a match is there, and returns false if none comes.
-func (s *transcript) wait(re *regexp.Regexp, patience time.Duration) bool {
-	late := time.NewTimer(patience)
-	defer late.Stop()
+func (s *transcript) wait(ended context.Context, re *regexp.Regexp) bool {
+	ctx, cancel := context.WithTimeout(ended, scriptPatience)
+	defer cancel()
 	for {
+		over := ctx.Err() != nil // before looking: what was written last counts
 		s.mu.Lock()
-		if re.MatchString(s.text.String()) {
-			s.mu.Unlock()
-			return true
-		}
+		found := re.MatchString(s.text.String())
 		if s.more == nil {
 			s.more = make(chan struct{})
 		}
 		more := s.more
 		s.mu.Unlock()
+		if found || over {
+			return found
+		}
 		select {
 		case <-more:
-		case <-late.C:
-			return false
+		case <-ctx.Done():
 		}
 	}
 }

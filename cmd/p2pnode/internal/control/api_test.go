@@ -1,0 +1,77 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// The JSON is a promise: a field may be added, and none goes or changes. A line
+// of the golden file is changed only by who can say why.
+func TestJSON(t *testing.T) {
+	when := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	counts := Counts{Open: 1, Total: 2, Failed: 3, Sent: 4, Received: 5, Error: "dial 127.0.0.1:1: connection refused"}
+	addr := multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001")
+	exposed := Exposed{Version: Version, Service: "web", Target: "127.0.0.1:3000", Counts: counts}
+	forward := Forward{Version: Version, Listen: "127.0.0.1:8080", Target: "alice/web", Counts: counts}
+	var got bytes.Buffer
+	for _, v := range []struct {
+		name  string
+		value any
+	}{
+		{"node", Node{
+			Version: Version, ID: "12D3KooW", Name: "alice", Roles: "member,admin,relay", Mesh: "abcd", Expires: when,
+			Addrs: []multiaddr.Multiaddr{addr}, PID: 42, Since: when, Up: 1, Members: 2,
+			Exposed: []Exposed{exposed}, Forwards: []Forward{forward},
+		}},
+		{"node without anything", Node{Version: Version, Exposed: []Exposed{}, Forwards: []Forward{}}},
+		{"member", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Up: true, Path: "lan", RTT: 0.25}},
+		{"member that is away", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Seen: &when}},
+		{"member itself", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Self: true, Up: true, Path: "self"}},
+		{"exposed", exposed},
+		{"forward", forward},
+		{"forward without anything", Forward{Version: Version}},
+		{"invite options", InviteOptions{Expires: time.Hour, Roles: "member", Name: "bob"}},
+		{"invite options without anything", InviteOptions{}},
+		{"invite", Invite{Version: Version, ID: "abcd", Invite: "p2pnode1abcd", Expires: when}},
+		{"pong", Pong{Version: Version, Member: "bob", Path: "lan", RTT: 0.25}},
+		{"error", &Error{Version: Version, Code: CodeUnknownMember, Text: "no such member: bob", Hint: "look"}},
+		{"codes", []Code{
+			CodeOther, CodeBadRequest, CodeUnknownMember, CodeAmbiguous, CodeNoProvider, CodeNoService, CodeNotPermitted,
+			CodeBusy, CodeUnreachable, CodeBroken, CodeNotAdmin, CodeExists, CodeNotFound, CodeInUse, CodeNoAddress,
+			CodeDenied, CodeNotRunning, CodeDirInUse, CodeBadDir, CodeDiskFull, CodeBadInvite, CodeExpired, CodeBadClock,
+			CodeNotMember, CodeOtherMesh, CodeNameFixed, CodeAlone, CodeCorrupt, CodeKeyExposed, CodeInterrupted,
+		}},
+		{"error of a node", &Error{Version: Version, Code: CodeOther, Text: "it broke"}},
+	} {
+		data, err := json.Marshal(v.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.WriteString(v.name + ": " + string(data) + "\n")
+	}
+	checkGolden(t, "testdata/api.txt", got.Bytes())
+}
+
+func checkGolden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("JSON = \n%s\nwant, as in %s,\n%s", got, file, want)
+	}
+}

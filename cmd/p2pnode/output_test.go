@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func checkGolden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant, as in %s,\n%s", got, file, want)
+	}
+}
+
+// The JSON that the command makes by itself is a promise, as that of the node.
+func TestJSON(t *testing.T) {
+	var got bytes.Buffer
+	for _, v := range []any{
+		ready{
+			Version: control.Version, Event: "ready", Name: "alice", ID: "12D3KooW", Mesh: "abcd",
+			Addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001")}, Dir: "/d", Took: 1.5,
+		},
+		demoResult{
+			Version: control.Version, From: "alice", To: "bob", Path: "lan",
+			FirstByte: 1.5, Throughput: 800, RoundTrip: 0.25, Verified: true,
+		},
+		demoResult{Version: control.Version, From: "alice", To: "bob", Error: "the hashes differ"},
+	} {
+		if err := json.NewEncoder(&got).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkGolden(t, "testdata/json.txt", got.Bytes())
+}
+
+// The tables are for people, and line up.
+func TestTables(t *testing.T) {
+	seen := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	counts := control.Counts{Open: 1, Total: 2, Failed: 3, Sent: 2048, Received: 5, Error: "connection refused"}
+	var got bytes.Buffer
+	if err := writeMembers(&got, []control.Member{
+		{Name: "alice", ID: "12D3KooWa", Roles: "member,admin,relay", Up: true, Path: "lan", RTT: 0.256},
+		{Name: "bob", ID: "12D3KooWb", Roles: "member", Self: true, Up: true, Path: "self"},
+		{Name: "carol", ID: "12D3KooWc", Roles: "member,relay", Seen: &seen},
+		{Name: "dave", ID: "12D3KooWd", Roles: "member,relay"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	if err := writeStatus(&got, control.Node{
+		Name: "bob", ID: "12D3KooWb", Mesh: "abcd", Roles: "member", Expires: seen, Members: 3, Up: 1, PID: 42, Since: time.Now(),
+		Addrs:    []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001"), multiaddr.StringCast("/ip6/::1/tcp/4001")},
+		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts}, {Service: "db", Target: "unix:/s"}},
+		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	if err := writeDemo(&got, []demoResult{
+		{From: "alice", To: "bob", Path: "lan", FirstByte: 1.25, Throughput: 812.4, RoundTrip: 0.256, Verified: true},
+		{From: "bob", To: "alice", Error: "the hashes differ"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	got.WriteString(demoMatrix([]demoResult{{From: "alice", To: "bob", Verified: true}, {From: "erin", To: "alice"}}))
+	checkGolden(t, "testdata/tables.txt", got.Bytes())
+}
+
+func TestByteCount(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1 << 20: "1.0 MiB", 5 << 30: "5.0 GiB", 1 << 40: "1.0 TiB",
+		1 << 50: "1.0 PiB", 1<<64 - 1: "16384.0 PiB",
+	} {
+		if got := byteCount(n); got != want {
+			t.Errorf("byteCount(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// A demo in which a pair fails has no answer.
+func TestDemoThatFails(t *testing.T) {
+	results := []demoResult{{From: "alice", To: "bob", Verified: true}, {From: "bob", To: "alice", Error: "the hashes differ"}}
+	for _, asJSON := range []bool{false, true} {
+		var stdout, stderr bytes.Buffer
+		e := &env{stdout: &stdout, stderr: &stderr, json: asJSON}
+		err := e.printDemo(results)
+		if want := "1 of 20 ordered pairs verified; bob to alice: the hashes differ"; err == nil || err.Error() != want {
+			t.Errorf("printDemo = %v, want %q", err, want)
+		}
+		if stdout.Len() > 0 || asJSON == strings.Contains(stderr.String(), "PAIR") {
+			t.Errorf("printDemo with JSON %v writes %q, and on standard error %q", asJSON, &stdout, &stderr)
+		}
+	}
+}
+
+// A secret that was mistyped stays off the screen.
+func TestShorten(t *testing.T) {
+	for in, want := range map[string]string{
+		"invite.txt":            "invite.txt",
+		strings.Repeat("a", 24): strings.Repeat("a", 24),
+		strings.Repeat("a", 25): strings.Repeat("a", 24) + "…",
+	} {
+		if got := shorten(in); got != want {
+			t.Errorf("shorten(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
