@@ -1,156 +1,237 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
 const module = "github.com/p2pnode/p2pnode/"
 
 // mayImport says which rooms of the house each may use: cmd, overlay, dht, p2p,
-// in this order and no other. A room is named by the longest entry that fits.
+// in this order and no other, and a room below another is used by that or by
+// those above. A room is named by the longest entry that fits.
 var mayImport = map[string][]string{
-	"p2p":                 {},
-	"p2p/p2ptest":         {"p2p"},
-	"dht":                 {"p2p"},
-	"overlay/wire":        {},
-	"overlay/credential":  {"overlay/wire"},
-	"overlay/forward":     {}, // sockets and package net: it knows of no mesh
-	"overlay":             {"p2p", "dht", "overlay/credential", "overlay/wire"},
-	"overlay/overlaytest": {"overlay", "overlay/forward"},
-	"cmd":                 {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "cmd"},
-	"examples":            {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
-	"e2e":                 {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e"},
+	"p2p":                   {},
+	"p2p/p2ptest":           {"p2p"},
+	"dht":                   {"p2p"},
+	"overlay/wire":          {}, // what members say is written down below the mesh,
+	"overlay/wire/wiretest": {},
+	"overlay/credential":    {"overlay/wire"}, // and who is one is decided below it
+	"overlay/forward":       {},               // sockets and package net: it knows of no mesh
+	"overlay":               {"p2p", "dht", "overlay/credential", "overlay/wire"},
+	"overlay/overlaytest":   {"overlay", "overlay/forward"},
+	"cmd":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"examples":              {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"e2e":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest"},
 }
 
-// onlyIn says in which room an outside library is used, so that when the
-// library changes the change is in one place.
-var onlyIn = map[string][]string{
-	"github.com/libp2p/go-libp2p/p2p/host/basic":     {"p2p"},
-	"github.com/libp2p/go-libp2p/p2p/net/swarm":      {"p2p"},
-	"github.com/libp2p/go-libp2p/p2p/transport":      {"p2p"},
-	"github.com/libp2p/go-libp2p/p2p/security":       {"p2p"},
-	"github.com/libp2p/go-libp2p-kad-dht":            {"dht"},
-	"github.com/libp2p/go-libp2p-pubsub":             {"overlay"},
-	"go.etcd.io/bbolt":                               {"overlay"},
-	"github.com/fxamacker/cbor":                      {"overlay/wire"},
-	"github.com/spf13/cobra":                         {"cmd"},
-	"github.com/spf13/pflag":                         {"cmd", "e2e"},
-	"github.com/prometheus/client_golang/prometheus": {"p2p", "overlay"},
+// testsMayImport is what tests may use beyond that and what is below that: the
+// kits that are made for them, and what is above the room, to see it in its place.
+var testsMayImport = map[string][]string{
+	"p2p":                {"p2p/p2ptest"},
+	"dht":                {"p2p/p2ptest"},
+	"overlay/wire":       {"overlay/wire/wiretest"},
+	"overlay/credential": {"overlay/wire/wiretest"},
+	"overlay/forward":    {"overlay", "overlay/overlaytest"},
+	"overlay":            {"overlay/wire/wiretest", "overlay/overlaytest", "p2p/p2ptest"},
+	"cmd":                {"overlay/overlaytest"},
+}
+
+// A place is where alone an outside library is used, and why.
+type place struct {
+	library string // and what is below it, unless it ends in $
+	rooms   []string
+	tests   bool // tests may use it anywhere
+	why     string
+}
+
+var places = []place{
+	{"github.com/libp2p/go-libp2p$", []string{"p2p"}, true, "only p2p builds hosts, and through their parts, so that each is set on purpose"},
+	{"github.com/libp2p/go-libp2p/p2p/host/basic", []string{"p2p"}, false, "only p2p builds hosts"},
+	{"github.com/libp2p/go-libp2p/p2p/host/resource-manager", []string{"p2p"}, false, "only p2p sets limits"},
+	{"github.com/libp2p/go-libp2p/p2p/net", []string{"p2p"}, false, "only p2p has a swarm"},
+	{"github.com/libp2p/go-libp2p/p2p/muxer", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/libp2p/go-libp2p/p2p/security", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/quic-go/quic-go", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/libp2p/go-libp2p-kad-dht", []string{"dht"}, false, "only dht knows kad-dht, so that it can change"},
+	{"github.com/libp2p/go-libp2p-kbucket", []string{"dht"}, false, "it is a part of kad-dht"},
+	{"github.com/libp2p/go-libp2p-record", []string{"dht"}, false, "it is a part of kad-dht"},
+	{"github.com/libp2p/go-libp2p-pubsub", []string{"overlay"}, false, "only overlay gossips"},
+	{"go.etcd.io/bbolt", []string{"overlay"}, false, "only overlay keeps state"},
+	{"github.com/fxamacker/cbor", []string{"overlay/wire"}, false, "all messages have the one encoding that wire sees to"},
+	{"github.com/prometheus/client_golang", []string{"p2p", "overlay"}, true, "others are given figures by these"},
+	{"github.com/spf13/cobra", []string{"cmd"}, false, "only the command has commands"},
+	{"github.com/spf13/pflag", []string{"cmd", "e2e"}, false, "only programs have flags"},
+	{"github.com/stretchr/testify", nil, false, "compare with if, and say call = got, want want"},
 }
 
 // A pkg is what the go command says of a package.
 type pkg struct {
-	ImportPath string
-	Dir        string
-	Imports    []string
-	GoFiles    []string
-	Doc        string
+	ImportPath   string
+	Dir          string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
 }
 
-func packages(t *testing.T) []pkg {
+// packages returns those of this module, each once for every system that it is
+// built for, as what is imported may differ.
+var packages = sync.OnceValues(func() ([]pkg, error) {
+	var all []pkg
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,TestImports,XTestImports", module+"...")
+		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, err
+		}
+		for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+			var p pkg
+			err := dec.Decode(&p)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, p)
+		}
+	}
+	return all, nil
+})
+
+// An edge is an import.
+type edge struct {
+	from, to string
+	byTest   bool
+}
+
+// edges returns all imports of this module's packages, each once.
+func edges(t *testing.T) []edge {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,GoFiles,Doc", module+"...").Output()
+	all, err := packages()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []pkg
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p pkg
-		err := dec.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			return all
+	seen := map[edge]bool{}
+	for _, p := range all {
+		for _, to := range p.Imports {
+			seen[edge{p.ImportPath, to, false}] = true
 		}
-		if err != nil {
-			t.Fatal(err)
+		for _, to := range slices.Concat(p.TestImports, p.XTestImports) {
+			seen[edge{p.ImportPath, to, true}] = true
 		}
-		all = append(all, p)
 	}
+	var out []edge
+	for e := range seen {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b edge) int { return strings.Compare(a.from+" "+a.to, b.from+" "+b.to) })
+	return out
+}
+
+func (e edge) String() string {
+	if e.byTest {
+		return "a test of " + e.from + " imports " + e.to
+	}
+	return e.from + " imports " + e.to
 }
 
 // roomOf returns the room that a package of this module is in.
-func roomOf(path string) string {
-	path = strings.TrimPrefix(path, module)
-	for path != "." {
-		if _, ok := mayImport[path]; ok {
-			return path
+func roomOf(importPath string) string {
+	for p := strings.TrimPrefix(importPath, module); p != "."; p = path.Dir(p) {
+		if _, ok := mayImport[p]; ok {
+			return p
 		}
-		path = filepath.Dir(path)
 	}
 	return ""
 }
 
+// below returns the rooms that a room stands on, itself included.
+func below(room string) []string {
+	out := []string{room}
+	for _, r := range mayImport[room] {
+		out = append(out, below(r)...)
+	}
+	return out
+}
+
 func TestImportsGoOneWay(t *testing.T) {
-	for _, p := range packages(t) {
-		room := roomOf(p.ImportPath)
-		if room == "" {
-			t.Errorf("%s is in no room that mayImport names", p.ImportPath)
+	for _, e := range edges(t) {
+		room, to := roomOf(e.from), roomOf(e.to)
+		may := mayImport[room]
+		if e.byTest {
+			may = slices.Concat(below(room), testsMayImport[room])
 		}
-		for _, imp := range p.Imports {
-			to := roomOf(imp)
-			if strings.HasPrefix(imp, module) && to != room && !slices.Contains(mayImport[room], to) {
-				t.Errorf("%s imports %s; %s may import %v of this module", p.ImportPath, imp, room, mayImport[room])
-			}
+		switch {
+		case !strings.HasPrefix(e.to, module) || to == room || slices.Contains(may, to):
+		case to == "cmd":
+			t.Errorf("%v: what a command does is not for others to use", e)
+		case to == "e2e":
+			t.Errorf("%v: nothing stands on what tests and measures it", e)
+		case room == "examples":
+			t.Errorf("%v: examples use what users can, which is %v", e, may)
+		default:
+			t.Errorf("%v: of this module it may import %v, so that imports go cmd, overlay, dht, p2p", e, may)
 		}
 	}
 }
 
 func TestLibrariesHaveTheirPlace(t *testing.T) {
-	for _, p := range packages(t) {
-		room := roomOf(p.ImportPath)
-		for _, imp := range p.Imports {
-			for library, rooms := range onlyIn {
-				if (imp == library || strings.HasPrefix(imp, library+"/")) && !slices.Contains(rooms, room) && !measures(p) {
-					t.Errorf("%s imports %s, which only %v may", p.ImportPath, imp, rooms)
-				}
+	used := map[string]bool{}
+	for _, e := range edges(t) {
+		for _, p := range places {
+			if !p.has(e.to) {
+				continue
 			}
+			used[p.library] = true
+			room := roomOf(e.from)
+			if slices.Contains(p.rooms, room) || p.tests && e.byTest || measures(e.from) {
+				continue
+			}
+			t.Errorf("%v, which only %v may: %s", e, p.rooms, p.why)
 		}
 	}
+	for _, p := range places {
+		if len(p.rooms) > 0 && !used[p.library] {
+			t.Errorf("nothing imports %s: it needs no place", p.library)
+		}
+	}
+}
+
+func (p place) has(importPath string) bool {
+	if exact, ok := strings.CutSuffix(p.library, "$"); ok {
+		return importPath == exact
+	}
+	return importPath == p.library || strings.HasPrefix(importPath, p.library+"/")
 }
 
 // measures tells whether a package has a plain libp2p program in it, to compare
 // with.
-func measures(p pkg) bool { return p.ImportPath == module+"e2e/bench" }
+func measures(importPath string) bool { return importPath == module+"e2e/bench" }
 
-func TestPackagesAreNamedAndExplained(t *testing.T) {
-	for _, p := range packages(t) {
-		name := filepath.Base(p.ImportPath)
-		if slices.Contains([]string{"util", "utils", "common", "types", "helpers", "misc"}, name) {
-			t.Errorf("%s is named for nothing", p.ImportPath)
-		}
-		if len(p.Doc) < 20 {
-			t.Errorf("%s has no package comment to speak of: %q", p.ImportPath, p.Doc)
-		}
+func TestPackagesHaveAPlaceAndAName(t *testing.T) {
+	all, err := packages()
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestFilesAreConcepts(t *testing.T) {
-	const most = 800 // lines; a longer file holds more than one concept
-	for _, p := range packages(t) {
-		files, err := filepath.Glob(filepath.Join(p.Dir, "*.go"))
-		if err != nil {
-			t.Fatal(err)
+	for _, p := range all {
+		if roomOf(p.ImportPath) == "" {
+			t.Errorf("%s is in no room: say in mayImport what it may import", p.ImportPath)
 		}
-		for _, f := range files {
-			data, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := bytes.Count(data, []byte("\n")); n > most {
-				t.Errorf("%s has %d lines, more than %d", f, n, most)
-			}
-			simulated := bytes.Contains(data, []byte(`"testing/synctest"`))
-			if sleep := []byte("time." + "Sleep("); strings.HasSuffix(f, "_test.go") && !simulated && bytes.Contains(data, sleep) {
-				t.Errorf("%s sleeps; wait for an event, or simulate time", f)
-			}
+		name := path.Base(p.ImportPath)
+		if slices.Contains([]string{"util", "utils", "common", "types", "helper", "helpers", "misc", "pkg"}, name) {
+			t.Errorf("%s is named for nothing: what would not be in it?", p.ImportPath)
 		}
 	}
 }

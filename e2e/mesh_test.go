@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -19,28 +18,24 @@ func TestManyProcesses(t *testing.T) {
 	if testing.Short() {
 		n = 6
 	}
-	nodes := startMesh(t, n)
-	ctx := testContext(t)
-	began := time.Now()
-	greetAll(t, ctx, nodes)
-	t.Logf("%d ordered pairs opened a stream within %v of the last start", n*(n-1), time.Since(began).Round(time.Millisecond))
+	nodes, founding := startMesh(t, n)
+	greetAll(t, "with all", nodes)
 
 	first, rest := nodes[0], nodes[1:]
-	early := first.invite() // names the first and two others to start from
+	later := first.invite() // names the first and two others to start from
 	first.kill()
-	began = time.Now()
-	greetAll(t, testContext(t), rest)
-	t.Logf("%d ordered pairs without the first within %v", (n-1)*(n-2), time.Since(began).Round(time.Millisecond))
-
+	greetAll(t, "without the first", rest)
 	t.Run("a newcomer joins by an invite that names others too", func(t *testing.T) {
-		late := newNode(t, "late").join(early, "--ephemeral")
-		greetAll(t, testContext(t), append(sample(rest), expose(late)))
+		late := expose(newNode(t, "late").join(later, "--ephemeral"))
+		greetAll(t, "with a newcomer", append(sample(rest), late))
 	})
 	t.Run("a newcomer joins through any other", func(t *testing.T) {
-		for i, through := range sample(rest) {
-			name := fmt.Sprintf("later%d", i)
-			later := newNode(t, name).join(early, "--ephemeral", "--bootstrap", through.ready.Addrs[0]+"/p2p/"+through.ready.ID)
-			greetAll(t, testContext(t), []*node{through, expose(later)})
+		for i := 0; i < len(rest); i += 4 { // not all, for the time it takes
+			through := rest[i]
+			name := fmt.Sprint("through", through.name)
+			// The invite names the first alone, which is gone.
+			newcomer := newNode(t, name).join(founding, "--ephemeral", "--bootstrap", through.ready.Addrs[0]+"/p2p/"+through.ready.ID)
+			greetAll(t, "through "+through.name, []*node{through, rest[(i+1)%len(rest)], expose(newcomer)})
 		}
 	})
 	t.Run("the first comes back as itself and needs no invite", func(t *testing.T) {
@@ -49,7 +44,8 @@ func TestManyProcesses(t *testing.T) {
 		if first.ready.ID != id {
 			t.Errorf("ID after the restart = %s, want %s", first.ready.ID, id)
 		}
-		greetAll(t, testContext(t), append(sample(rest), expose(first)))
+		expose(first)
+		greetAll(t, "with the first again", nodes)
 	})
 }
 
@@ -59,11 +55,11 @@ func sample(nodes []*node) []*node {
 }
 
 // startMesh starts n nodes that are told of the first only, each with the
-// service greet.
-func startMesh(t *testing.T, n int) []*node {
-	nodes := make([]*node, n)
+// service greet, and returns them and the invite by which they joined.
+func startMesh(t *testing.T, n int) (nodes []*node, invite string) {
+	nodes = make([]*node, n)
 	nodes[0] = expose(newNode(t, "node0").up())
-	invite := nodes[0].invite()
+	invite = nodes[0].invite()
 	for i := range nodes[1:] {
 		nodes[i+1] = newNode(t, fmt.Sprintf("node%d", i+1))
 	}
@@ -78,7 +74,7 @@ func startMesh(t *testing.T, n int) []*node {
 	for _, m := range nodes[1:] {
 		expose(m)
 	}
-	return nodes
+	return nodes, invite
 }
 
 // expose has a node offer the service greet, which answers with its name.
@@ -88,9 +84,11 @@ func expose(n *node) *node {
 	return n
 }
 
-// greetAll opens a stream for each ordered pair.
-func greetAll(t *testing.T, ctx context.Context, nodes []*node) {
+// greetAll opens a stream for each ordered pair, and logs how long that took.
+func greetAll(t *testing.T, when string, nodes []*node) {
 	t.Helper()
+	ctx := testContext(t)
+	began := time.Now()
 	var g errgroup.Group
 	g.SetLimit(8)
 	for _, from := range nodes {
@@ -101,14 +99,15 @@ func greetAll(t *testing.T, ctx context.Context, nodes []*node) {
 		}
 	}
 	if err := g.Wait(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", when, err)
 	}
+	t.Logf("%s: %d ordered pairs opened a stream within %v", when, len(nodes)*(len(nodes)-1), time.Since(began).Round(time.Millisecond))
 }
 
 // A service is reached at whichever member offers it, and at the next when that
 // one has gone.
 func TestNearestAndNext(t *testing.T) {
-	nodes := startMesh(t, 4)
+	nodes, _ := startMesh(t, 4)
 	ctx := testContext(t)
 	asking, a, b := nodes[1], nodes[2], nodes[3]
 	for _, n := range []*node{nodes[0], asking} {

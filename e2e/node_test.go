@@ -104,6 +104,7 @@ func (n *node) start(stdin string, args ...string) error {
 	n.cmd = exec.Command(command, args...)
 	n.stderr = new(bytes.Buffer)
 	n.cmd.Stdin, n.cmd.Stderr = strings.NewReader(stdin), n.stderr
+	endWithTest(n.cmd)
 	stdout, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -254,7 +255,7 @@ func (n *node) greet(ctx context.Context, target, greeting string) error {
 	}
 	got, err := io.ReadAll(s)
 	if want := greeting + " " + n.name; err != nil || string(got) != want {
-		return fmt.Errorf("%s to %s = %q, %w, want %q", n.name, target, got, err, want)
+		return fmt.Errorf("%s to %s = %q, %v, want %q", n.name, target, got, err, want)
 	}
 	return nil
 }

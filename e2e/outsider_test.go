@@ -2,93 +2,169 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A libp2p host that is no member dials every address of a node.
+// whatNodesSpeak are the protocols that a node answers members in.
+var whatNodesSpeak = []protocol.ID{
+	"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0",
+	"/p2pnode/kad/1.0.0", "/meshsub/1.2.0",
+	"/p2pnode/stream/1", "/p2pnode/roster/1", "/p2pnode/renew/1",
+}
+
+// questions are what a member gets an answer to. Identify answers to nothing at
+// all, ping sends back 32 bytes, and the DHT is asked for the peers near a key:
+// FIND_NODE, in protobuf with its length before it.
+var questions = map[protocol.ID]string{
+	"/ipfs/id/1.0.0":     "",
+	"/ipfs/ping/1.0.0":   strings.Repeat("?", 32),
+	"/p2pnode/kad/1.0.0": "\x07\x08\x04\x12\x03key",
+}
+
+// A libp2p host as it comes, which is no member, dials every address of a node.
 func TestOutsiderLearnsNothing(t *testing.T) {
 	alice := expose(newNode(t, "alice").up())
-	expose(newNode(t, "bob").join(alice.invite()))
+	invite := alice.invite()
+	expose(newNode(t, "bob").join(invite))
 	id, err := peer.Decode(alice.ready.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkMemberIsAnswered(t, id, invite)
+
+	var transports []string
+	var probes sync.WaitGroup // not parallel subtests, which are few at a time and mostly wait
 	for _, s := range alice.ready.Addrs {
 		addr, err := multiaddr.NewMultiaddr(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(s, func(t *testing.T) { probe(t, id, addr) })
+		_, last := multiaddr.SplitLast(addr)
+		transports = append(transports, last.Protocol().Name)
+		for _, p := range whatNodesSpeak {
+			probes.Go(func() {
+				if err := probe(testContext(t), id, addr, p); err != nil {
+					t.Errorf("%s at %v: %v", p, addr, err)
+				}
+			})
+		}
+	}
+	probes.Wait()
+	slices.Sort(transports)
+	if got, want := slices.Compact(transports), []string{"quic-v1", "tcp", "ws"}; !slices.Equal(got, want) {
+		t.Errorf("the node has addresses for %v, want %v", got, want)
 	}
 }
 
-// whatNodesSpeak are the protocols that a node answers members.
-var whatNodesSpeak = []protocol.ID{
-	"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0",
-	"/p2pnode/kad/1.0.0", "/meshsub/1.2.0", "/meshsub/1.1.0", "/floodsub/1.0.0",
-	"/p2pnode/stream/1", "/p2pnode/roster/1", "/p2pnode/renew/1",
-}
-
-func probe(t *testing.T, id peer.ID, addr multiaddr.Multiaddr) {
-	outsider, err := libp2p.New(libp2p.NoListenAddrs)
+// checkMemberIsAnswered checks that a member gets answers to what the outsider
+// will ask, without which the outsider's getting none would mean nothing.
+func checkMemberIsAnswered(t *testing.T, id peer.ID, invite string) {
+	t.Helper()
+	ctx := testContext(t)
+	mesh, err := overlay.Join(ctx, invite, overlay.Config{Name: "member"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer outsider.Close()
-	gone := make(chan struct{})
-	leave := sync.OnceFunc(func() { close(gone) })
-	outsider.Network().Notify(&network.NotifyBundle{DisconnectedF: func(network.Network, network.Conn) { leave() }})
-	ctx, cancel := context.WithTimeout(testContext(t), 20*time.Second)
-	defer cancel()
-	if err := outsider.Connect(ctx, peer.AddrInfo{ID: id, Addrs: []multiaddr.Multiaddr{addr}}); err != nil {
-		return // refused before libp2p took it for connected
-	}
-	for _, c := range outsider.Network().ConnsToPeer(id) {
-		for _, p := range whatNodesSpeak {
-			if got := readOne(ctx, c, p); got > 0 {
-				t.Errorf("%s answered an outsider", p)
-			}
+	defer mesh.Close()
+	member := mesh.Node().Host()
+	for p := range questions {
+		if _, err := ask(ctx, member, id, p); err != nil {
+			t.Errorf("a member that asks by %s gets %v, want an answer", p, err)
 		}
 	}
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		t.Error("the outsider stays connected")
+	if err := mesh.Node().Identified(ctx, id); err != nil {
+		t.Fatal(err)
 	}
-	if got, err := outsider.Peerstore().GetProtocols(id); err != nil || len(got) > 0 {
-		t.Errorf("the outsider has learned of the protocols %v, %v", got, err)
-	}
-	for _, a := range outsider.Peerstore().Addrs(id) {
-		if !a.Equal(addr) {
-			t.Errorf("the outsider has learned of the address %v", a)
-		}
+	if got, err := member.Peerstore().SupportsProtocols(id, whatNodesSpeak...); err != nil || len(got) != len(whatNodesSpeak) {
+		t.Errorf("a member learns that the node speaks %v, %v, want %v", got, err, whatNodesSpeak)
 	}
 }
 
-// readOne asks for a protocol and returns how many bytes come back.
-func readOne(ctx context.Context, c network.Conn, p protocol.ID) int {
-	s, err := c.NewStream(ctx)
+// ask asks a peer by a protocol and returns the first byte of the answer.
+func ask(ctx context.Context, h host.Host, id peer.ID, p protocol.ID) (byte, error) {
+	s, err := h.NewStream(ctx, id, p)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	defer s.Reset()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = s.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { s.Reset() })
+	defer stop()
+	// Only now is the protocol's name sent, as for all that libp2p has no choice of.
+	if _, err := io.WriteString(s, questions[p]); err != nil {
+		return 0, err
 	}
-	name := "/multistream/1.0.0\n"
-	ask := append([]byte{byte(len(name))}, name...)
-	ask = append(append(ask, byte(len(p)+1)), string(p)+"\n"...)
-	if _, err := s.Write(ask); err != nil {
-		return 0
+	var answer [1]byte
+	_, err = io.ReadFull(s, answer[:])
+	return answer[0], err
+}
+
+// probe has an outsider ask a node by a protocol at one address, and returns what
+// it learns that it should not.
+func probe(ctx context.Context, id peer.ID, addr multiaddr.Multiaddr, p protocol.ID) error {
+	outsider, err := libp2p.New(libp2p.PrometheusRegisterer(prometheus.NewRegistry()))
+	if err != nil {
+		return err
 	}
-	n, _ := s.Read(make([]byte, 64))
-	return n
+	defer outsider.Close()
+	outsider.Peerstore().AddAddr(id, addr, patience)
+	connected, gone := make(chan struct{}), make(chan struct{})
+	connect, leave := sync.OnceFunc(func() { close(connected) }), sync.OnceFunc(func() { close(gone) })
+	outsider.Network().Notify(&network.NotifyBundle{
+		ConnectedF:    func(network.Network, network.Conn) { connect() },
+		DisconnectedF: func(network.Network, network.Conn) { leave() },
+	})
+	if got, err := ask(ctx, outsider, id, p); err == nil {
+		return fmt.Errorf("an outsider reads %q, want nothing", got)
+	}
+	for _, event := range []struct {
+		name string
+		done <-chan struct{}
+	}{{"connected at all", connected}, {"hung up on", gone}} {
+		select {
+		case <-event.done:
+		case <-ctx.Done():
+			return fmt.Errorf("the outsider is not %s", event.name)
+		}
+	}
+	return learned(outsider, id, addr)
+}
+
+// learned returns what a host knows of a peer but for the address that it dialed.
+func learned(h host.Host, id peer.ID, dialed multiaddr.Multiaddr) error {
+	var errs []error
+	store := h.Peerstore()
+	if got, err := store.GetProtocols(id); err != nil || len(got) > 0 {
+		errs = append(errs, fmt.Errorf("the outsider learns the protocols %v, %v", got, err))
+	}
+	for _, a := range store.Addrs(id) {
+		if !a.Equal(dialed) {
+			errs = append(errs, fmt.Errorf("the outsider learns the address %v", a))
+		}
+	}
+	for _, key := range []string{"AgentVersion", "ProtocolVersion"} {
+		if got, err := store.Get(id, key); err == nil {
+			errs = append(errs, fmt.Errorf("the outsider learns %s, which is %v", key, got))
+		}
+	}
+	for _, other := range store.PeersWithAddrs() {
+		if other != id && other != h.ID() {
+			errs = append(errs, fmt.Errorf("the outsider learns of the peer %v", other))
+		}
+	}
+	return errors.Join(errs...)
 }

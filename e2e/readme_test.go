@@ -1,6 +1,11 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,78 +19,242 @@ type block struct{ language, text string }
 
 var fenced = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 
-func readmeBlocks(t *testing.T) []block {
+func readReadme(t *testing.T) string {
 	t.Helper()
 	data, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(data)
+}
+
+func readmeBlocks(t *testing.T) []block {
+	t.Helper()
 	var blocks []block
-	for _, m := range fenced.FindAllSubmatch(data, -1) {
-		blocks = append(blocks, block{string(m[1]), string(m[2])})
+	for _, m := range fenced.FindAllStringSubmatch(readReadme(t), -1) {
+		blocks = append(blocks, block{m[1], m[2]})
 	}
 	return blocks
 }
 
-// blockWith returns the one block that has a text in it.
-func blockWith(t *testing.T, text string) block {
+// The beginnings of the blocks, each of which is the subject of a test below.
+const (
+	twoCommands   = "go run ./cmd/p2pnode demo\n"
+	installs      = "go install "
+	founds        = "p2pnode up --dir /tmp/alice "
+	offers        = "python3 -m http.server 3000 "
+	joins         = "p2pnode join /tmp/invite --dir /tmp/bob "
+	uses          = "p2pnode forward 8080 alice/web "
+	joinsFromAfar = "p2pnode join p2pnode1"
+	program       = "package main\n"
+	layout        = "p2p/ "
+)
+
+var begins = []string{twoCommands, installs, founds, offers, joins, uses, joinsFromAfar, program, layout}
+
+// blockThat returns the one block with a beginning.
+func blockThat(t *testing.T, begin string) block {
 	t.Helper()
 	var found []block
 	for _, b := range readmeBlocks(t) {
-		if strings.Contains(b.text, text) {
+		if strings.HasPrefix(b.text, begin) {
 			found = append(found, b)
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("the README has %d blocks with %q in them, want one", len(found), text)
+		t.Fatalf("the README has %d blocks that begin with %q, want one", len(found), begin)
 	}
 	return found[0]
 }
 
-func TestReadmeFirstBlockIsTheTwoCommands(t *testing.T) {
-	want := "go run ./cmd/p2pnode demo\ngo test ./...\n"
-	if got := readmeBlocks(t)[0].text; got != want {
-		t.Errorf("the README begins with %q, want %q", got, want)
+func TestReadmeHasNoOtherBlocks(t *testing.T) {
+	for _, begin := range begins {
+		blockThat(t, begin)
+	}
+	if got := len(readmeBlocks(t)); got != len(begins) {
+		t.Errorf("the README has %d blocks, want the %d that are tested here", got, len(begins))
 	}
 }
 
-// The two terminals, as printed but for what a person's eyes and hands do:
-// waiting until a node is ready.
-func TestReadmeTwoTerminals(t *testing.T) {
-	wait := func(dir string) string {
-		return "until p2pnode status --dir " + dir + " >/dev/null 2>&1; do sleep 0.05; done\n"
+// The second command is the one that runs this test, and so is not run by it.
+func TestReadmeTwoCommands(t *testing.T) {
+	if got, want := readmeBlocks(t)[0].text, twoCommands+"go test ./...\n"; got != want {
+		t.Fatalf("the README's first block is %q, want %q", got, want)
 	}
-	first := blockWith(t, "p2pnode up --dir /tmp/alice").text
-	first = strings.Replace(first, "--name alice &\n", "--name alice &\n"+wait("/tmp/alice"), 1)
-	first += "until curl -s http://127.0.0.1:3000/ >/dev/null; do sleep 0.05; done\n"
-	second := blockWith(t, "p2pnode join /tmp/invite").text
-	second = strings.Replace(second, "--name bob &\n", "--name bob &\n"+wait("/tmp/bob"), 1)
-	end := "p2pnode peers --dir /tmp/bob\np2pnode down --dir /tmp/bob\np2pnode down --dir /tmp/alice\nkill %2\n"
-	out, err := inNamespace(t, first+second+end)
+	demo := exec.CommandContext(testContext(t), "sh", "-ec", twoCommands)
+	demo.Dir = ".."
+	if out, err := demo.Output(); err != nil || !strings.HasSuffix(string(out), "\n20 of 20 ordered pairs verified\n") {
+		t.Errorf("%s = %v, prints\n%s", twoCommands, err, out)
+	}
+}
+
+func TestReadmeInstall(t *testing.T) {
+	bin := t.TempDir()
+	install := exec.CommandContext(testContext(t), "sh", "-ec", blockThat(t, installs).text)
+	install.Dir = ".."
+	install.Env = append(os.Environ(), "GOBIN="+bin)
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.CommandContext(testContext(t), filepath.Join(bin, "p2pnode"), "version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "p2pnode ") {
+		t.Errorf("the p2pnode that was installed says %q, %v to version", out, err)
+	}
+}
+
+// The two terminals as one, with what a person's eyes do between the blocks: wait
+// until it says ready. Then each command of the table, as bob.
+func TestReadmeTwoTerminals(t *testing.T) {
+	needs(t, "curl", "python3")
+	wait := func(what string) string { return "until " + what + " >/dev/null 2>&1; do sleep 0.02; done\n" }
+	script := blockThat(t, founds).text + wait("p2pnode status --dir /tmp/alice") +
+		blockThat(t, offers).text + wait("curl -s http://127.0.0.1:3000/") +
+		blockThat(t, joins).text + wait("p2pnode status --dir /tmp/bob") +
+		blockThat(t, uses).text
+	script += "p2pnode expose echo 3000 --dir /tmp/alice\nexport P2PNODE_DIR=/tmp/bob\n"
+	commands := tableCommands(t)
+	for _, c := range commands {
+		script += "p2pnode unforward 8080 2>/dev/null || true\n" // that of the line before
+		script += "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | " + c + "\necho did it: '" + c + "'\n"
+	}
+	script += "p2pnode down\np2pnode down --dir /tmp/alice\nkill %2\n"
+	out, err := inNamespace(t, script)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, want := range []string{"exposed web at 127.0.0.1:3000", "forward 127.0.0.1:8080 to alice/web", "Directory listing"} {
+	wants := []string{"exposed web at 127.0.0.1:3000\n", "forward 127.0.0.1:8080 to alice/web\n", "Directory listing for /"}
+	for _, c := range commands {
+		wants = append(wants, "did it: "+c+"\n")
+	}
+	for _, want := range wants {
 		if !strings.Contains(out, want) {
 			t.Errorf("the blocks print %q, want %q in it", out, want)
 		}
 	}
 }
 
-// The library program, built inside the module.
-func TestReadmeProgram(t *testing.T) {
-	b := blockWith(t, "package main")
-	dir, err := os.MkdirTemp(".", "readme-")
+// tableCommands returns the commands of the README's table. That through ssh is
+// run by TestSSHAndRsyncThroughForward.
+func tableCommands(t *testing.T) []string {
+	t.Helper()
+	var commands []string
+	for _, row := range regexp.MustCompile("(?m)^\\| .* \\| `(p2pnode .*)` \\|$").FindAllStringSubmatch(readReadme(t), -1) {
+		commands = append(commands, row[1])
+	}
+	if len(commands) < 4 {
+		t.Fatalf("the README's table has the commands %q, want at least 4", commands)
+	}
+	return commands
+}
+
+// What up prints is a line that can be pasted, after which up is enough.
+func TestReadmeTwoMachines(t *testing.T) {
+	here, there := newNode(t, "here"), newNode(t, "there")
+	up := startAtTerminal(t, here.dir, "p2pnode up")
+	begin, ok := strings.CutSuffix(blockThat(t, joinsFromAfar).text, "…\n")
+	if !ok {
+		t.Fatal("the README's line to paste does not end in …")
+	}
+	line := up.expect(`^ *(` + regexp.QuoteMeta(begin) + `\w+)$`)[1]
+
+	const isReady = `^ready \S+ (\S+)$`
+	joined := startAtTerminal(t, there.dir, line)
+	id := joined.expect(isReady)[1]
+	joined.interrupt()
+	if got := startAtTerminal(t, there.dir, "p2pnode up").expect(isReady)[1]; got != id {
+		t.Errorf("the ID of the node that comes back = %s, want %s", got, id)
+	}
+}
+
+// A terminal is where a person runs a node and reads what it prints.
+type terminal struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+	seen  bytes.Buffer
+}
+
+// startAtTerminal runs a line of the shell with p2pnode in its path, on a machine
+// with one node. It has patience to end by itself or be interrupted.
+func startAtTerminal(t *testing.T, dir, line string) *terminal {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	term := &terminal{t: t, cmd: exec.CommandContext(ctx, "sh", "-c", "exec "+line)}
+	term.cmd.Env = append(os.Environ(), "P2PNODE_DIR="+dir, "PATH="+filepath.Dir(command)+":"+os.Getenv("PATH"))
+	endWithTest(term.cmd)
+	output, err := term.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
+	term.cmd.Stderr = term.cmd.Stdout
+	term.lines = bufio.NewScanner(output)
+	if err := term.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(testContext(t), "go", "run", file).CombinedOutput()
+	t.Cleanup(func() {
+		term.interrupt()
+		cancel()
+	})
+	return term
+}
+
+// expect reads on to a line that matches, and returns its submatches.
+func (term *terminal) expect(pattern string) []string {
+	term.t.Helper()
+	want := regexp.MustCompile(pattern)
+	for term.lines.Scan() {
+		fmt.Fprintln(&term.seen, term.lines.Text())
+		if match := want.FindStringSubmatch(term.lines.Text()); match != nil {
+			return match
+		}
+	}
+	term.t.Fatalf("there is no line like %q in\n%s", pattern, &term.seen)
+	return nil
+}
+
+// interrupt does as Ctrl-C, unless that was done.
+func (term *terminal) interrupt() {
+	term.t.Helper()
+	if term.cmd.ProcessState != nil {
+		return
+	}
+	_ = term.cmd.Process.Signal(os.Interrupt)
+	for term.lines.Scan() { // or it can't end for want of a reader
+	}
+	if err := term.cmd.Wait(); err != nil {
+		term.t.Errorf("%v after an interrupt = %v", term.cmd.Args, err)
+	}
+}
+
+// The library program, in a folder of this module that is there for the go
+// command alone.
+func TestReadmeProgram(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	source, overlay := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json")
+	files, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(here, "readme", "main.go"): source}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{source: []byte(blockThat(t, program).text), overlay: files} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(testContext(t), "go", "run", "-overlay", overlay, "./readme").CombinedOutput()
 	if err != nil || string(out) != "hello bob\n" {
 		t.Errorf("the README's program prints %q, %v, want %q", out, err, "hello bob\n")
+	}
+}
+
+func TestReadmeLayout(t *testing.T) {
+	for line := range strings.Lines(blockThat(t, layout).text) {
+		dir, _, _ := strings.Cut(line, " ")
+		if info, err := os.Stat(filepath.Join("..", dir)); err != nil || !info.IsDir() {
+			t.Errorf("the README names the folder %s: %v", dir, err)
+		}
 	}
 }

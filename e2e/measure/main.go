@@ -84,7 +84,7 @@ func (f figure) print(asJSON bool) {
 		_ = json.NewEncoder(os.Stdout).Encode(f)
 		return
 	}
-	fmt.Printf("%-58s p50 %8.1f  p95 %8.1f  max %8.1f %s  (n=%d)\n",
+	fmt.Printf("%-62s p50 %8.1f  p95 %8.1f  max %8.1f %s  (n=%d)\n",
 		f.Name, f.percentile(50), f.percentile(95), f.percentile(100), f.Unit, len(f.Values))
 }
 

@@ -18,8 +18,8 @@ const (
 	settle = 150 * time.Second
 )
 
-// measureMemory takes the resident memory of idle nodes that are connected to
-// all others, in a small mesh and in a larger one.
+// measureMemory takes the memory of idle nodes that are connected to all others,
+// in a small mesh and in a larger one.
 func measureMemory(ctx context.Context, s *site) ([]figure, error) {
 	first := s.node("n0")
 	if _, err := first.start(ctx, "", "up", "--ephemeral"); err != nil {
@@ -33,44 +33,45 @@ func measureMemory(ctx context.Context, s *site) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	few.Name = fmt.Sprintf("resident memory of an idle node with %d peers", fewPeers)
 	many, err := growTo(ctx, s, invite, manyPeers)
 	if err != nil {
-		return []figure{few}, err
+		return few, err
 	}
-	many.Name = fmt.Sprintf("resident memory of an idle node with %d peers", manyPeers)
-	each := figure{Name: "for each further connection", Unit: "kB"}
-	each.Values = []float64{(many.percentile(50) - few.percentile(50)) * 1000 / (manyPeers - fewPeers)}
-	return []figure{few, many, each}, nil
+	each := figure{Name: "resident memory for each further connection", Unit: "kB"}
+	each.Values = []float64{(many[0].percentile(50) - few[0].percentile(50)) * 1000 / (manyPeers - fewPeers)}
+	return append(append(few, many...), each), nil
 }
 
-// growTo starts nodes until each has that many peers, and measures them all.
-func growTo(ctx context.Context, s *site, invite string, peers int) (figure, error) {
-	f := figure{Unit: "MB"}
+// growTo starts nodes until each has that many peers, and measures them all: what
+// is resident, and what of that is their own and not of the program's file.
+func growTo(ctx context.Context, s *site, invite string, peers int) ([]figure, error) {
 	for i := len(s.nodes); i <= peers; i++ {
 		if _, err := s.node(fmt.Sprint("n", i)).start(ctx, invite, "join", "-", "--ephemeral"); err != nil {
-			return f, err
+			return nil, err
 		}
 	}
 	for _, n := range s.nodes {
 		if err := n.meetAll(ctx, s.nodes); err != nil {
-			return f, err
+			return nil, err
 		}
 	}
 	fmt.Fprintf(os.Stderr, "%d nodes are connected; waiting %v for them to settle\n", len(s.nodes), settle)
 	select {
 	case <-time.After(settle):
 	case <-ctx.Done():
-		return f, ctx.Err()
+		return nil, ctx.Err()
 	}
+	resident := figure{Name: fmt.Sprintf("resident memory of an idle node with %d peers", peers), Unit: "MB"}
+	own := figure{Name: "of which heap, stacks and the like", Unit: "MB"}
 	for _, n := range s.nodes {
-		mb, err := n.resident()
+		all, anonymous, err := n.memory()
 		if err != nil {
-			return f, err
+			return nil, err
 		}
-		f.Values = append(f.Values, mb)
+		resident.Values = append(resident.Values, all)
+		own.Values = append(own.Values, anonymous)
 	}
-	return f, nil
+	return []figure{resident, own}, nil
 }
 
 // meetAll connects a node to all others.
@@ -86,20 +87,39 @@ func (n *node) meetAll(ctx context.Context, all []*node) error {
 	return nil
 }
 
-// resident returns the process's resident memory in MB.
-func (n *node) resident() (float64, error) { return residentOf(n.cmd.Process.Pid) }
+func (n *node) memory() (resident, anonymous float64, err error) {
+	resident, anonymous, err = memoryOf(n.cmd.Process.Pid)
+	if errors.Is(err, errNoMemory) {
+		err = fmt.Errorf("%s ended: %w: %s", n.name, n.cmd.Wait(), n.stderr)
+		n.cmd = nil
+	}
+	return resident, anonymous, err
+}
 
-func residentOf(pid int) (float64, error) {
+// errNoMemory says that a process has ended, and is there only to be waited for.
+var errNoMemory = errors.New("the process has no memory")
+
+// memoryOf returns what of a process is in memory, and how much of that no file
+// is behind, in MB.
+func memoryOf(pid int) (resident, anonymous float64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, fmt.Errorf("resident memory is read from /proc: %w", err)
+		return 0, 0, fmt.Errorf("memory is read from /proc: %w", err)
 	}
-	for line := range strings.SplitSeq(string(data), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			var kb float64
-			_, err := fmt.Sscan(rest, &kb)
-			return kb * 1024 / 1e6, err
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(line, ":")
+		of := map[string]*float64{"VmRSS": &resident, "RssAnon": &anonymous}[key]
+		if of == nil {
+			continue
 		}
+		var kb float64
+		if _, err := fmt.Sscan(value, &kb); err != nil {
+			return 0, 0, fmt.Errorf("%s in /proc: %w", key, err)
+		}
+		*of = kb * 1024 / 1e6
 	}
-	return 0, errors.New("no VmRSS in /proc")
+	if resident == 0 {
+		return 0, 0, errNoMemory
+	}
+	return resident, anonymous, nil
 }

@@ -47,10 +47,11 @@ func (s *site) close() {
 
 // A node is a p2pnode process.
 type node struct {
-	site *site
-	name string
-	dir  string
-	cmd  *exec.Cmd
+	site   *site
+	name   string
+	dir    string
+	cmd    *exec.Cmd
+	stderr *bytes.Buffer // to be read when the process has ended
 }
 
 func (s *site) node(name string) *node {
@@ -64,8 +65,8 @@ func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Du
 	begin := time.Now()
 	n.cmd = exec.CommandContext(ctx, n.site.command, append(args, "--dir", n.dir, "--name", n.name, "--json")...)
 	n.cmd.Stdin = strings.NewReader(stdin)
-	var stderr bytes.Buffer
-	n.cmd.Stderr = &stderr
+	n.stderr = new(bytes.Buffer)
+	n.cmd.Stderr = n.stderr
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return 0, err
@@ -79,7 +80,7 @@ func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Du
 			return time.Since(begin), nil
 		}
 	}
-	return 0, fmt.Errorf("%s ended before it was ready: %w: %s", n.name, n.cmd.Wait(), stderr.Bytes())
+	return 0, fmt.Errorf("%s ended before it was ready: %w: %s", n.name, n.cmd.Wait(), n.stderr)
 }
 
 func (n *node) stop() {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,50 +58,60 @@ func measureStreams(ctx context.Context, _ *site) ([]figure, error) {
 		return nil, err
 	}
 	defer mesh.Close()
-	memory := func() (float64, error) {
+	memory := func() (heap, resident float64, err error) {
 		fmt.Fprintln(stdin, "memory")
 		if !lines.Scan() {
-			return 0, fmt.Errorf("no answer: %w", lines.Err())
+			return 0, 0, fmt.Errorf("no answer: %w", lines.Err())
 		}
-		var mb float64
-		_, err := fmt.Sscan(lines.Text(), &mb)
-		return mb, err
+		if _, err := fmt.Sscan(lines.Text(), &heap); err != nil {
+			return 0, 0, err
+		}
+		resident, _, err = memoryOf(server.Process.Pid)
+		return heap, resident, err
 	}
 	return streamRounds(ctx, mesh, memory)
 }
 
+// A moment is when memory is looked at.
+type moment struct{ heap, resident figure }
+
+func newMoment(when string) *moment {
+	return &moment{
+		figure{Name: "heap and stacks of the accepting node " + when, Unit: "MB"},
+		figure{Name: "resident memory of the accepting node " + when, Unit: "MB"},
+	}
+}
+
 // streamRounds measures opening three times. The first time also grows what is
 // kept for later, so memory is compared with what was there after it.
-func streamRounds(ctx context.Context, mesh *overlay.Mesh, memory func() (float64, error)) ([]figure, error) {
+func streamRounds(ctx context.Context, mesh *overlay.Mesh, memory func() (heap, resident float64, err error)) ([]figure, error) {
 	rate := figure{Name: fmt.Sprintf("streams opened a second, up to %d at once", manyStreams), Unit: "/s"}
-	held := figure{Name: fmt.Sprintf("memory of the accepting node with %d streams", manyStreams), Unit: "MB heap"}
-	after := figure{Name: "memory of the accepting node after they are closed", Unit: "MB heap"}
-	before := figure{Name: "memory of the accepting node before", Unit: "MB heap"}
+	before, held, after := newMoment("before"), newMoment(fmt.Sprintf("with %d streams", manyStreams)), newMoment("after they are closed")
+	look := func(m *moment) error {
+		heap, resident, err := memory()
+		m.heap.Values = append(m.heap.Values, heap)
+		m.resident.Values = append(m.resident.Values, resident)
+		return err
+	}
 	for range 3 {
-		mb, err := memory()
-		if err != nil {
+		if err := look(before); err != nil {
 			return nil, err
 		}
-		before.Values = append(before.Values, mb)
 		begin := time.Now()
 		streams, err := openMany(ctx, mesh)
 		if err != nil {
 			return nil, err
 		}
 		rate.Values = append(rate.Values, manyStreams/time.Since(begin).Seconds())
-		if mb, err = memory(); err != nil {
-			return nil, err
-		}
-		held.Values = append(held.Values, mb)
+		err = look(held)
 		for _, s := range streams {
 			s.Close()
 		}
-		if mb, err = memory(); err != nil {
+		if err := errors.Join(err, look(after)); err != nil {
 			return nil, err
 		}
-		after.Values = append(after.Values, mb)
 	}
-	return []figure{rate, before, held, after}, nil
+	return []figure{rate, before.heap, held.heap, after.heap, before.resident, held.resident, after.resident}, nil
 }
 
 func openMany(ctx context.Context, mesh *overlay.Mesh) ([]*overlay.Conn, error) {
