@@ -200,6 +200,9 @@ func TestCloseFromAHandler(t *testing.T) {
 			return
 		}
 		defer c.Close()
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
 		if err := alice.Close(); err != nil {
 			t.Errorf("Close = %v, want nil", err)
 		}
@@ -209,6 +212,9 @@ func TestCloseFromAHandler(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	if _, err := io.WriteString(c, "x"); err != nil {
+		t.Fatal(err)
+	}
 	await(t, "Close returns", closed)
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("Read after the other mesh is closed = %d bytes, %v, want an error", n, err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/p2pnode/p2pnode/dht"
@@ -211,8 +210,10 @@ func (m *Mesh) runConnections() {
 		return
 	}
 	defer sub.Close()
-	for _, c := range m.node.Connections() { // those from before the subscription
-		m.note(c.Peer)
+	for _, o := range m.Members() { // what came before the subscription
+		if !o.Self {
+			m.follow(o.ID)
+		}
 	}
 	save := time.After(saveDelay)
 	for {
@@ -239,14 +240,20 @@ func (m *Mesh) runConnections() {
 func (m *Mesh) handleEvent(e any) {
 	switch e := e.(type) {
 	case event.EvtPeerIdentificationCompleted:
-		m.note(e.Peer)
+		m.follow(e.Peer)
 	case event.EvtPeerConnectednessChanged:
-		if e.Connectedness == network.NotConnected {
-			m.lost(e.Peer)
-			return
-		}
-		m.note(e.Peer)
+		m.follow(e.Peer)
 	}
+}
+
+// follow takes in whether there is a connection to a peer now, whatever event
+// says that something has changed: those of two kinds overtake each other.
+func (m *Mesh) follow(id peer.ID) {
+	if m.node.PathTo(id) == p2p.PathUnknown {
+		m.lost(id)
+		return
+	}
+	m.note(id)
 }
 
 // lost takes in that the last connection to a peer ended, and finds out
@@ -254,11 +261,11 @@ func (m *Mesh) handleEvent(e any) {
 func (m *Mesh) lost(id peer.ID) {
 	m.mu.Lock()
 	e := m.roster.entries[id]
-	said := e != nil && e.left
+	unexpected := e != nil && e.connected && !e.left
 	m.roster.connected(id, false, time.Now())
 	m.changeLocked()
 	m.mu.Unlock()
-	if e == nil || said {
+	if !unexpected {
 		return
 	}
 	m.wg.Go(func() {

@@ -72,7 +72,7 @@ func (m *Mesh) Dial(ctx context.Context, target string) (*Conn, error) {
 func (m *Mesh) DialTarget(ctx context.Context, t Target) (*Conn, error) {
 	c, err := m.dialTarget(ctx, t)
 	if err != nil {
-		return nil, fmt.Errorf("dial %v: %w", t, cmp.Or(m.alive(), err))
+		return nil, fmt.Errorf("dial %v: %w", t, m.fault(ctx, err))
 	}
 	return c, nil
 }
@@ -123,8 +123,6 @@ func (m *Mesh) resolve(ctx context.Context, t Target) (peer.ID, error) {
 		return ids[0], nil
 	case len(ids) > 1:
 		return "", &AmbiguousError{Name: t.Member, IDs: ids}
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
 	}
 	return "", fmt.Errorf("%w: %s", ErrUnknownMember, t.Member)
 }
@@ -242,10 +240,7 @@ func (m *Mesh) dialNearest(ctx context.Context, service string) (*Conn, error) {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", m.nameOf(id), err))
 	}
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case len(errs) == 0:
+	if len(errs) == 0 {
 		return nil, ErrNoProvider
 	}
 	return nil, fmt.Errorf("%w: %w", ErrNoProvider, errors.Join(errs...))

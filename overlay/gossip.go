@@ -81,14 +81,15 @@ func (g *gossip) publish(ctx context.Context, data []byte) error {
 	return g.topic.Publish(ctx, data)
 }
 
-// publishLast sends the last statement, and waits until it is on its way to one
-// member at least, who passes it on. What is under way when the gossip is closed
-// is lost otherwise.
+// publishLast sends the last statement, and waits until it is on its way to all
+// members that it goes to directly. What is still to be written when the gossip
+// is closed is lost.
 func (g *gossip) publishLast(ctx context.Context, data []byte) error {
-	if len(g.topic.ListPeers()) == 0 {
+	peers := len(g.topic.ListPeers())
+	if peers == 0 {
 		return nil
 	}
-	written := g.writes.await(messageID(data))
+	written := g.writes.await(messageID(data), peers)
 	if err := g.publish(ctx, data); err != nil {
 		return err
 	}
@@ -105,18 +106,19 @@ func messageID(data []byte) string {
 	return string(sum[:])
 }
 
-// A writeWatch waits for one message to be written to a member. It is a
-// [pubsub.EventTracer].
+// A writeWatch waits for one message to be written to a number of members. It
+// is a [pubsub.EventTracer].
 type writeWatch struct {
 	mu      sync.Mutex
-	id      string // of the message; none is awaited if it is empty
-	written chan struct{}
+	id      string // of the message
+	missing int
+	written chan struct{} // closed when nothing is missing any more
 }
 
-func (w *writeWatch) await(id string) <-chan struct{} {
+func (w *writeWatch) await(id string, members int) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.id, w.written = id, make(chan struct{})
+	w.id, w.missing, w.written = id, members, make(chan struct{})
 	return w.written
 }
 
@@ -125,9 +127,11 @@ func (w *writeWatch) Trace(e *pubsubpb.TraceEvent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range e.GetSendRPCCompleted().GetMeta().GetMessages() {
-		if w.id != "" && string(m.GetMessageID()) == w.id {
+		if w.missing == 0 || string(m.GetMessageID()) != w.id {
+			continue
+		}
+		if w.missing--; w.missing == 0 {
 			close(w.written)
-			w.id = ""
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -249,7 +248,7 @@ func (m *Mesh) Node() *p2p.Node { return m.node }
 func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
 	rtt, path, err := m.ping(ctx, member)
 	if err != nil {
-		return 0, p2p.PathUnknown, fmt.Errorf("ping %s: %w", member, cmp.Or(m.alive(), err))
+		return 0, p2p.PathUnknown, fmt.Errorf("ping %s: %w", member, m.fault(ctx, err))
 	}
 	return rtt, path, nil
 }
@@ -274,6 +273,18 @@ func (m *Mesh) ping(ctx context.Context, member string) (time.Duration, p2p.Path
 // mesh, so that one process may be in several.
 func (m *Mesh) nameKey(name string) string       { return m.id.String() + "/name/" + name }
 func (m *Mesh) serviceKey(service string) string { return m.id.String() + "/service/" + service }
+
+// fault returns why a call failed: err, unless that only follows from the mesh
+// being closed or ctx ending.
+func (m *Mesh) fault(ctx context.Context, err error) error {
+	if closed := m.alive(); closed != nil {
+		return closed
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return cause
+	}
+	return err
+}
 
 // alive returns ErrClosed once Close has begun.
 func (m *Mesh) alive() error {

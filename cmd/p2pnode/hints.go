@@ -37,7 +37,7 @@ func advise(err error) (control.Code, string) {
 
 const otherDir = `that node can be used as it is, or ended with "p2pnode down"; for a second node on this machine give another --dir`
 
-const brokeOff = `what came of it is not all; "p2pnode status" may say why, on the member that has the service`
+const brokeOff = `what has arrived is not all of it; "p2pnode status", on the member that has the service, may say why`
 
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
@@ -90,5 +90,5 @@ var hintsByCode = map[control.Code]string{
 	control.CodeNoAddress:     "choose an address that this machine has",
 	control.CodeExists:        `"p2pnode unexpose" withdraws it`,
 	control.CodeNotFound:      `"p2pnode status" lists what this node exposes and forwards`,
-	control.CodeDenied:        "ports below 1024 take special rights; choose a larger one",
+	control.CodeDenied:        "choose a port above 1023, or a path that you can write",
 }

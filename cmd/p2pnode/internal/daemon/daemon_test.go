@@ -12,6 +12,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay/overlaytest"
@@ -122,6 +123,28 @@ func TestDownWaitsForTheEnd(t *testing.T) {
 		t.Errorf("Open after Down = %v, want %v", err, control.ErrNotRunning)
 	}
 	s.wait(t)
+}
+
+func TestDownIsAnsweredLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t.Context(), nil, slog.New(slog.DiscardHandler))
+		ended := make(chan error, 1)
+		go func() { ended <- d.goDown() }()
+		synctest.Wait()
+		if d.ctx.Err() == nil {
+			t.Error("goDown has not begun to end the node")
+		}
+		select {
+		case err := <-ended:
+			t.Errorf("goDown = %v before the end", err)
+		default:
+		}
+		d.downErr = syscall.ENOSPC
+		close(d.down)
+		if err := <-ended; !errors.Is(err, errEndedBadly) || !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("goDown = %v, want %v and why", err, errEndedBadly)
+		}
+	})
 }
 
 // Many may ask at once, and each is answered, or finds the node gone.

@@ -37,7 +37,8 @@ func (d *Daemon) expose(service, target string) (control.Exposed, error) {
 	}
 	x, err := forward.NewExpose(l, addr, forward.Config{Logger: d.log})
 	if err != nil {
-		return control.Exposed{}, errors.Join(badRequest{err}, l.Close())
+		l.Close()
+		return control.Exposed{}, badRequest{errors.Unwrap(err)} // without "forward", which here is another thing
 	}
 	e := &exposed{addr, x}
 	if !d.keep(func() { d.exposed[service] = e }) {
