@@ -2,6 +2,7 @@ package credential
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -56,6 +57,15 @@ func Parse(data []byte) (*Credential, error) {
 // [Parse].
 func (c *Credential) Marshal() []byte { return slices.Clone(c.data) }
 
+// Hash names the credential.
+func (c *Credential) Hash() Hash { return sha256.Sum256(c.data) }
+
+// RestsOn reports whether the credential is only good as long as the key of an
+// invite or an admin above the member is.
+func (c *Credential) RestsOn(key ed25519.PublicKey) bool {
+	return slices.ContainsFunc(c.chain[1:], func(g grant) bool { return key.Equal(ed25519.PublicKey(g.Claims.Subject[:])) })
+}
+
 // Grants returns what the chain says, the member's own grant first, whether or
 // not any of it is true. It is for showing a credential that does not verify.
 func (c *Credential) Grants() []Grant { return grantsOf(c.chain) }
@@ -74,7 +84,20 @@ type Member struct {
 	// Issuers are the grants above, the one that issued the member's own first.
 	// Empty if the root itself did.
 	Issuers []Grant
+
+	// Admitted is when the member came in, whichever credential it has by now.
+	Admitted time.Time
+
+	// NameChosen says that the member chose its name itself, so that the name is
+	// no reason to trust it.
+	NameChosen bool
+
+	admittedBy []ed25519.PublicKey
 }
+
+// AdmittedBy returns the keys of the invite and the admins by whose authority the
+// member came in.
+func (m *Member) AdmittedBy() []ed25519.PublicKey { return slices.Clone(m.admittedBy) }
 
 // ByInvite reports whether an invite gave the membership, so that it ends with
 // the invite unless an admin renews it.
@@ -96,21 +119,63 @@ func Verify(data []byte, mesh MeshID, now time.Time) (*Member, error) {
 // issuer may give, and the member's time against now, give or take
 // [ClockTolerance].
 //
-// The error is [ErrWrongMesh], [ErrInvalid], [ErrNotAllowed], [ErrNotYetValid]
-// or [ErrExpired]; the last two only if all else is in order.
+// The error is [ErrWrongMesh], [ErrInvalid], [ErrNotAllowed], [ErrNotYetValid],
+// [ErrExpired] or [ErrUnredeemed]; the last three only if all else is in order.
 func (c *Credential) Verify(mesh MeshID, now time.Time) (*Member, error) {
-	if err := verify(c.chain, mesh, now); err != nil {
+	m, err := c.holder(mesh, now)
+	if err == nil && c.counted() {
+		err = ErrUnredeemed
+	}
+	if err != nil {
 		return nil, fmt.Errorf("verify %v: %w", c, err)
+	}
+	return m, nil
+}
+
+// Redeem says to whom an admin may give a credential in exchange for this one,
+// which somebody made with an invite whose uses are counted. How often that was
+// done is for the admin to know. The error is one of those of Verify, or
+// [ErrNotAllowed] if there is nothing to count.
+func (c *Credential) Redeem(mesh MeshID, now time.Time) (*Member, error) {
+	m, err := c.holder(mesh, now)
+	if err == nil && !c.counted() {
+		err = fmt.Errorf("%w: it is not by an invite whose uses are counted", ErrNotAllowed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redeem %v: %w", c, err)
+	}
+	return m, nil
+}
+
+// counted tells whether the credential is of no use but to redeem it.
+func (c *Credential) counted() bool { return len(c.chain) > 1 && c.chain[1].Claims.Uses > 0 }
+
+func (c *Credential) holder(mesh MeshID, now time.Time) (*Member, error) {
+	if err := verify(c.chain, mesh, now); err != nil {
+		return nil, err
 	}
 	own := c.chain[0].Claims
 	if own.Kind != KindNode {
-		return nil, fmt.Errorf("verify %v: %w: an invite gives membership and has none", c, ErrNotAllowed)
+		return nil, fmt.Errorf("%w: an invite gives membership and has none", ErrNotAllowed)
 	}
 	id, err := idOf(ed25519.PublicKey(own.Subject[:]))
 	if err != nil {
-		return nil, fmt.Errorf("verify %v: %w: %w", c, ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return &Member{ID: id, Mesh: mesh, Grant: own.grant(), Issuers: grantsOf(c.chain[1:])}, nil
+	m := &Member{ID: id, Mesh: mesh, Grant: own.grant(), Issuers: grantsOf(c.chain[1:])}
+	if own.renewed() {
+		m.Admitted, m.NameChosen = time.Unix(own.Admitted, 0).UTC(), own.NameChosen
+		for _, key := range own.AdmittedBy {
+			m.admittedBy = append(m.admittedBy, slices.Clone(key[:]))
+		}
+		return m, nil
+	}
+	m.Admitted = m.NotBefore
+	for _, g := range m.Issuers {
+		m.admittedBy = append(m.admittedBy, g.Key)
+	}
+	m.NameChosen = m.ByInvite() && m.Issuers[0].Name == ""
+	return m, nil
 }
 
 // String says whose credential it claims to be, for logs.

@@ -25,6 +25,14 @@ var (
 	// ErrExpired is for a grant that has ended. Its holder needs a new one.
 	ErrExpired = errors.New("expired")
 
+	// ErrUnredeemed is for a credential made with an invite whose uses are
+	// counted: an admin has yet to give the real one for it.
+	ErrUnredeemed = errors.New("not yet redeemed with an admin")
+
+	// ErrRevoked is for a member, an invite or an admin in between that an admin
+	// has put out.
+	ErrRevoked = errors.New("revoked")
+
 	// ErrNotInvite is for a text that is something else altogether.
 	ErrNotInvite = errors.New("not an invite")
 

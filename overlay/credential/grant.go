@@ -34,11 +34,23 @@ type Grant struct {
 	NotBefore, NotAfter time.Time
 
 	Serial Serial
+
+	// Uses is how many nodes an invite admits. Zero is any number; otherwise an
+	// admin counts them, and the invite alone makes nobody a member.
+	Uses uint16
+
+	// Services are the only ones that the member may use, sorted. Empty is no
+	// restriction.
+	Services []string
 }
 
-// claims is the signed part of a grant as it is encoded. Keys from 8 on are left
-// for what a grant may say later: how often an invite can be used, which
-// services a member may reach.
+// What a grant says at most.
+const (
+	MaxServices = 8    // that a member is restricted to
+	MaxUses     = 1000 // of an invite whose uses are counted
+)
+
+// claims is the signed part of a grant as it is encoded.
 type claims struct {
 	Subject   [ed25519.PublicKeySize]byte `cbor:"1,keyasint,omitzero"` // left out in an invite's text
 	Kind      Kind                        `cbor:"2,keyasint"`
@@ -47,6 +59,31 @@ type claims struct {
 	NotBefore int64                       `cbor:"5,keyasint"` // Unix seconds
 	NotAfter  int64                       `cbor:"6,keyasint"`
 	Serial    Serial                      `cbor:"7,keyasint"`
+	Uses      uint16                      `cbor:"8,keyasint,omitzero"`
+	Services  []string                    `cbor:"9,keyasint,omitempty"`
+
+	// Of a member whose credential is not its first: how it came in, which the
+	// chain does not show any more.
+	Admitted   int64                         `cbor:"10,keyasint,omitempty"` // Unix seconds
+	NameChosen bool                          `cbor:"11,keyasint,omitempty"` // by the member itself
+	AdmittedBy [][ed25519.PublicKeySize]byte `cbor:"12,keyasint,omitempty"` // the keys that were above it
+}
+
+// renewed tells whether the claims say how the member came in.
+func (c claims) renewed() bool {
+	return c.Admitted != 0 || c.NameChosen || len(c.AdmittedBy) > 0
+}
+
+func (c claims) checkOrigin() error {
+	switch {
+	case !c.renewed():
+		return nil
+	case c.Kind != KindNode:
+		return fmt.Errorf("%w: an invite that was admitted", ErrInvalid)
+	case c.Admitted < 0 || c.Admitted > maxTime || len(c.AdmittedBy) == 0 || len(c.AdmittedBy) >= MaxGrants:
+		return fmt.Errorf("%w: admitted at second %d by %d keys; there are 1 to %d", ErrInvalid, c.Admitted, len(c.AdmittedBy), MaxGrants-1)
+	}
+	return nil
 }
 
 // grant is a link of a chain: claims, and the signature of the issuer's key over
@@ -86,10 +123,39 @@ func (c claims) checkForm() error {
 	case c.NotBefore < 0 || c.NotAfter > maxTime || c.NotBefore >= c.NotAfter:
 		return fmt.Errorf("%w: valid from second %d to second %d, which is no stretch of time before the year 10000",
 			ErrInvalid, c.NotBefore, c.NotAfter)
-	case c.Kind == KindInvite && c.Name == "":
+	case c.Uses > MaxUses || c.Uses > 0 && c.Kind != KindInvite:
+		return fmt.Errorf("%w: %d uses; an invite has at most %d, and nothing else any", ErrInvalid, c.Uses, MaxUses)
+	}
+	if err := checkServices(c.Services, c.Roles); err != nil {
+		return err
+	}
+	if err := c.checkOrigin(); err != nil {
+		return err
+	}
+	if c.Kind == KindInvite && c.Name == "" {
 		return nil
 	}
 	return CheckName(c.Name)
+}
+
+// checkServices refuses what is no restriction. An admin can't be restricted, as
+// it could give itself another credential.
+func checkServices(services []string, roles Roles) error {
+	switch {
+	case len(services) > MaxServices:
+		return fmt.Errorf("%w: %d services; at most %d", ErrInvalid, len(services), MaxServices)
+	case len(services) > 0 && roles.Has(RoleAdmin):
+		return fmt.Errorf("%w: an admin restricted to services", ErrInvalid)
+	}
+	for i, name := range services {
+		if err := CheckName(name); err != nil {
+			return fmt.Errorf("service %w", err)
+		}
+		if i > 0 && services[i-1] >= name {
+			return fmt.Errorf("%w: services out of order", ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // grant returns the claims as callers see them.
@@ -102,6 +168,8 @@ func (c claims) grant() Grant {
 		NotBefore: time.Unix(c.NotBefore, 0).UTC(),
 		NotAfter:  time.Unix(c.NotAfter, 0).UTC(),
 		Serial:    c.Serial,
+		Uses:      c.Uses,
+		Services:  slices.Clone(c.Services),
 	}
 }
 

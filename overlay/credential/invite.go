@@ -87,14 +87,15 @@ func (inv *Invite) Verify(now time.Time) error {
 // IssueNode gives a node, by its public key, the credential that the invite is
 // for: its roles, until it ends. If the invite is bound to a name, that must be
 // the name here, or the name be empty; otherwise the name is the holder's choice.
-// No admin is asked. It draws 16 bytes from rand, as [Issuer.IssueNode] does.
+// No admin is asked. If the invite's uses are counted, the credential is only good
+// for [Credential.Redeem]. It draws 16 bytes from rand, as [Issuer.IssueNode] does.
 func (inv *Invite) IssueNode(rand io.Reader, now time.Time, node ed25519.PublicKey, name string) (*Credential, error) {
 	own := inv.chain[0].Claims
 	if name == "" {
 		name = own.Name
 	}
 	issuer := &Issuer{mesh: inv.mesh, key: inv.key, chain: inv.chain}
-	return issuer.IssueNode(rand, now, node, Terms{Name: name, Roles: own.Roles})
+	return issuer.IssueNode(rand, now, node, Terms{Name: name, Roles: own.Roles, Services: own.Services})
 }
 
 // String names the invite's mesh and end. It does not show the secret. It and the

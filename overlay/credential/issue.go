@@ -28,6 +28,14 @@ type Terms struct {
 	// issuer's own credential ends; for an invite the same or InviteLifetime
 	// from now, whichever is sooner. What joins by an invite ends with it.
 	NotAfter time.Time
+
+	// Uses is how many nodes an invite admits, at most [MaxUses]. Zero is any
+	// number, and nobody to ask.
+	Uses uint16
+
+	// Services are the only ones the member may use, at most [MaxServices].
+	// Empty is no restriction.
+	Services []string
 }
 
 // An Issuer gives credentials and invites by the authority of a credential of
@@ -62,6 +70,25 @@ func (i *Issuer) IssueNode(rand io.Reader, now time.Time, node ed25519.PublicKey
 	}
 	c := i.claims(KindNode, terms, now)
 	copy(c.Subject[:], node)
+	return i.issueNode(rand, now, c)
+}
+
+// Renew gives a member another credential with the same name, roles and
+// restrictions, which ends at until. It says how the member came in, as the
+// present one does. Its errors are those of IssueNode.
+func (i *Issuer) Renew(rand io.Reader, now time.Time, m *Member, until time.Time) (*Credential, error) {
+	c := i.claims(KindNode, Terms{Name: m.Name, Roles: m.Roles, Services: m.Services, NotAfter: until}, now)
+	copy(c.Subject[:], m.Key)
+	if len(m.admittedBy) > 0 { // and not the root, which is in every chain
+		c.Admitted, c.NameChosen = m.Admitted.Unix(), m.NameChosen
+	}
+	for _, key := range m.admittedBy {
+		c.AdmittedBy = append(c.AdmittedBy, [ed25519.PublicKeySize]byte(key))
+	}
+	return i.issueNode(rand, now, c)
+}
+
+func (i *Issuer) issueNode(rand io.Reader, now time.Time, c claims) (*Credential, error) {
 	chain, err := i.issue(rand, now, c)
 	if err != nil {
 		return nil, fmt.Errorf("issue %v: %w", c, err)
@@ -103,6 +130,8 @@ func (i *Issuer) claims(kind Kind, terms Terms, now time.Time) claims {
 		Roles:     terms.Roles,
 		NotBefore: now.Unix(),
 		NotAfter:  terms.NotAfter.Unix(),
+		Uses:      terms.Uses,
+		Services:  slices.Compact(slices.Sorted(slices.Values(terms.Services))),
 	}
 	if c.Roles == 0 {
 		c.Roles = DefaultRoles

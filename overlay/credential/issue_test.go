@@ -53,7 +53,7 @@ func TestIssueNode(t *testing.T) {
 		says  string
 	}{
 		{name: "defaults", key: testPublic(5), terms: Terms{Name: "dave"}, until: end, roles: DefaultRoles},
-		{name: "as told", key: testPublic(5), terms: Terms{"dave", RoleAdmin, now.Add(time.Hour)}, until: now.Add(time.Hour), roles: RoleAdmin},
+		{name: "as told", key: testPublic(5), terms: Terms{Name: "dave", Roles: RoleAdmin, NotAfter: now.Add(time.Hour)}, until: now.Add(time.Hour), roles: RoleAdmin},
 		{name: "part of a second", key: testPublic(5), terms: Terms{Name: "dave", NotAfter: now.Add(1500 * time.Millisecond)}, until: now.Add(time.Second), roles: DefaultRoles},
 		{name: "no name", key: testPublic(5), want: ErrInvalid, says: `name ""`},
 		{name: "a bad name", key: testPublic(5), terms: Terms{Name: "Dave"}, want: ErrInvalid, says: `name "Dave"`},
@@ -130,7 +130,7 @@ func TestIssueWithoutRandomness(t *testing.T) {
 
 func TestIssueInvite(t *testing.T) {
 	m := newTestMesh(t, 1)
-	soon := must(m.admin.IssueNode(constant(6), now, testPublic(5), Terms{"dave", RoleAdmin, now.Add(time.Hour)}))
+	soon := must(m.admin.IssueNode(constant(6), now, testPublic(5), Terms{Name: "dave", Roles: RoleAdmin, NotAfter: now.Add(time.Hour)}))
 	dave := must(NewIssuer(m.id, testKey(5), soon))
 	for _, tt := range []struct {
 		name   string
@@ -139,7 +139,7 @@ func TestIssueInvite(t *testing.T) {
 		want   Grant
 	}{
 		{"defaults", m.admin, Terms{}, Grant{Roles: DefaultRoles, NotAfter: now.Add(InviteLifetime)}},
-		{"as told", m.admin, Terms{"eve", RoleMember, now.Add(time.Minute)}, Grant{Name: "eve", Roles: RoleMember, NotAfter: now.Add(time.Minute)}},
+		{"as told", m.admin, Terms{Name: "eve", Roles: RoleMember, NotAfter: now.Add(time.Minute)}, Grant{Name: "eve", Roles: RoleMember, NotAfter: now.Add(time.Minute)}},
 		{"longer than the default", m.admin, Terms{NotAfter: now.Add(1000 * time.Hour)}, Grant{Roles: DefaultRoles, NotAfter: now.Add(1000 * time.Hour)}},
 		{"an issuer that ends sooner", dave, Terms{}, Grant{Roles: DefaultRoles, NotAfter: now.Add(time.Hour)}},
 	} {

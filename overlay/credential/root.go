@@ -49,9 +49,11 @@ func (r Root) Mesh() MeshID { return r.key.public() }
 // Found gives a node, by its public key, the credential of a founder: all roles,
 // for [FounderLifetime]. A mesh can have more than one founder.
 func (r Root) Found(rand io.Reader, now time.Time, node ed25519.PublicKey, name string) (*Credential, error) {
-	issuer := &Issuer{mesh: r.Mesh(), key: r.key}
-	return issuer.IssueNode(rand, now, node, Terms{Name: name, Roles: allRoles})
+	return r.Issuer().IssueNode(rand, now, node, Terms{Name: name, Roles: allRoles})
 }
+
+// Issuer returns the root in its part as one who gives and revokes.
+func (r Root) Issuer() *Issuer { return &Issuer{mesh: r.Mesh(), key: r.key} }
 
 // String names the mesh. It does not show the key.
 func (r Root) String() string { return "root of mesh " + r.Mesh().short() }

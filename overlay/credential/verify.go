@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -120,6 +121,10 @@ func (c claims) mayAdmit(child claims) error {
 		return fmt.Errorf("the roles %v are not all among the invite's, %v", child.Roles, c.Roles)
 	case c.Name != "" && c.Name != child.Name:
 		return fmt.Errorf("the invite is for the name %q alone", c.Name)
+	case len(c.Services) > 0 && !slices.Equal(c.Services, child.Services):
+		return fmt.Errorf("the invite is for the services %v alone", c.Services)
+	case child.renewed():
+		return errors.New("an invite cannot say who admitted somebody before")
 	}
 	return nil
 }
