@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/overlay/wire"
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
@@ -130,12 +131,10 @@ func TestDialRefused(t *testing.T) {
 func TestAdmissionCheck(t *testing.T) {
 	now := time.Now()
 	alice := newFounder(t, rootOf(t, 1), seeded(2), "alice", now)
-	var learned []string
-	a := &admission{
-		mesh: alice.mesh, proof: []byte("own"), ready: make(chan struct{}),
-		learn: func(m credential.Member, _ []byte) { learned = append(learned, m.Name) },
-	}
+	knows := &fakeAdmitter{mesh: alice.mesh}
+	a := newAdmission(knows, []byte("own"))
 	close(a.ready)
+	show := func(proof []byte) []byte { return marshaled(t, shown{Credential: proof}) }
 	for _, tt := range []struct {
 		name  string
 		peer  peer.ID
@@ -143,22 +142,23 @@ func TestAdmissionCheck(t *testing.T) {
 		code  p2p.Refusal // 0: admitted
 		want  error
 	}{
-		{"a member", peerOf(t, 2), alice.own.Marshal(), 0, nil},
-		{"somebody with a member's credential", peerOf(t, 3), alice.own.Marshal(), 16, ErrNotMember},
+		{"a member", peerOf(t, 2), show(alice.own.Marshal()), 0, nil},
+		{"somebody with a member's credential", peerOf(t, 3), show(alice.own.Marshal()), 16, ErrNotMember},
 		{"nothing shown", peerOf(t, 2), nil, 16, errNoProof},
-		{"something else shown", peerOf(t, 2), []byte("hello"), 16, credential.ErrInvalid},
-		{"another mesh's member", peerOf(t, 2), newFounder(t, rootOf(t, 5), seeded(2), "alice", now).own.Marshal(), 17, credential.ErrWrongMesh},
+		{"something else shown", peerOf(t, 2), []byte("hello"), 16, wire.ErrMalformed},
+		{"something else shown as a credential", peerOf(t, 2), show([]byte("hello")), 16, credential.ErrInvalid},
+		{"another mesh's member", peerOf(t, 2), show(newFounder(t, rootOf(t, 5), seeded(2), "alice", now).own.Marshal()), 17, credential.ErrWrongMesh},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			learned = nil
+			knows.learned = nil
 			err := a.Check(tt.peer, tt.proof)
 			var code p2p.Refusal
 			errors.As(err, &code)
 			if code != tt.code || !errors.Is(err, tt.want) {
 				t.Errorf("Check = %v with code %d, want %v with %d", err, code, tt.want, tt.code)
 			}
-			if admitted := slices.Equal(learned, []string{"alice"}); admitted != (tt.code == 0) || !admitted && learned != nil {
-				t.Errorf("Check has learned of %v", learned)
+			if admitted := slices.Equal(knows.learned, []string{"alice"}); admitted != (tt.code == 0) || !admitted && knows.learned != nil {
+				t.Errorf("Check has learned of %v", knows.learned)
 			}
 			if tt.code == 16 && !errors.Is(err, ErrNotMember) {
 				t.Errorf("Check = %v, want it to be %v", err, ErrNotMember)
@@ -166,9 +166,36 @@ func TestAdmissionCheck(t *testing.T) {
 		})
 	}
 	a.renew([]byte("renewed"))
-	if got := string(a.Proof("")); got != "renewed" {
+	if got := string(a.Proof("")); got != string(show([]byte("renewed"))) {
 		t.Errorf("Proof = %q, want what it was renewed to", got)
 	}
+}
+
+func marshaled(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := wire.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A fakeAdmitter knows of nothing revoked and redeems nothing.
+type fakeAdmitter struct {
+	mesh    credential.MeshID
+	learned []string
+}
+
+func (*fakeAdmitter) digest() credential.Hash { return credential.Hash{} }
+func (f *fakeAdmitter) verify(c *credential.Credential) (*credential.Member, error) {
+	return c.Verify(f.mesh, time.Now())
+}
+func (*fakeAdmitter) redeem(context.Context, *credential.Credential) ([]byte, error) {
+	return nil, ErrNoAdmin
+}
+func (*fakeAdmitter) adopt([]byte) error { return nil }
+func (f *fakeAdmitter) learn(m credential.Member, _ []byte, _ credential.Hash) {
+	f.learned = append(f.learned, m.Name)
 }
 
 // Every code on the wire becomes the error it stands for.

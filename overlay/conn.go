@@ -22,10 +22,13 @@ func (a Addr) String() string { return a.Member + "/" + a.Service }
 // [net.Conn] with CloseWrite, Reset and Path, see [p2p.Stream].
 type Conn struct {
 	*p2p.Stream
+	mesh    *Mesh
 	peer    Member
 	self    string
 	service string
 	dialed  bool
+
+	listener *Listener // that the stream came to; nil where it was dialed
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -41,6 +44,60 @@ func (c *Conn) LocalAddr() net.Addr { return c.end(c.self, !c.dialed) }
 
 // RemoteAddr returns the other end, an [Addr].
 func (c *Conn) RemoteAddr() net.Addr { return c.end(c.peer.Name, c.dialed) }
+
+// Close is [p2p.Stream.Close].
+func (c *Conn) Close() error {
+	c.mesh.forget(c)
+	return c.Stream.Close()
+}
+
+// Reset is [p2p.Stream.Reset].
+func (c *Conn) Reset() error {
+	c.mesh.forget(c)
+	return c.Stream.Reset()
+}
+
+// remember keeps a stream with those that end when somebody is put out, unless
+// the other end or this one is out already.
+func (m *Mesh) remember(c *Conn) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.aliveLocked(); err != nil {
+		return err
+	}
+	if _, ok := m.memberLocked(c.peer.ID); !ok {
+		return ErrNotMember
+	}
+	m.conns[c] = struct{}{}
+	return nil
+}
+
+func (m *Mesh) forget(c *Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.conns, c)
+}
+
+// cuts are streams that are to end, and why.
+type cuts map[*Conn]error
+
+// takeConnsLocked takes out the streams for which there is a reason to end them.
+func (m *Mesh) takeConnsLocked(reason func(*Conn) error) cuts {
+	out := cuts{}
+	for c := range m.conns {
+		if err := reason(c); err != nil {
+			out[c] = err
+			delete(m.conns, c)
+		}
+	}
+	return out
+}
+
+func (c cuts) abort() {
+	for conn, reason := range c {
+		_ = conn.Abort(reason) // which returns nil
+	}
+}
 
 func (c *Conn) end(name string, serves bool) Addr {
 	if !serves {

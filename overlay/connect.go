@@ -46,7 +46,8 @@ const (
 func (m *Mesh) enter(caller context.Context) error {
 	ctx, cancel := context.WithTimeout(caller, enterTimeout)
 	defer cancel()
-	first, err := m.connectAny(ctx, slices.Concat(m.start, m.known.infos()))
+	first, tried, err := m.connectAny(ctx, slices.Concat(m.start, m.known.infos()))
+	defer func() { m.wg.Go(func() { m.finishCatchUp(tried) }) }()
 	switch {
 	case first != "":
 	case caller.Err() != nil:
@@ -61,6 +62,10 @@ func (m *Mesh) enter(caller context.Context) error {
 	m.note(first)
 	if err := m.awaitTable(ctx); err != nil {
 		return fmt.Errorf("enter: %w", err)
+	}
+	m.hearFrom(ctx, first)
+	if err := m.alive(); err != nil {
+		return err // it was revoked in the meantime
 	}
 	if err := m.fetchRoster(ctx, first); err != nil {
 		m.log.Warn("fetch roster", "peer", first, "err", err)
@@ -90,14 +95,17 @@ func wasRefused(err error) bool {
 }
 
 // connectAny dials peers until one has let the node in. Dials that go on then
-// are left to end by themselves, and may give further connections.
-func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (peer.ID, error) {
+// are left to end by themselves, and may give further connections; the channel is
+// closed when all have.
+func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (_ peer.ID, tried <-chan struct{}, _ error) {
 	type result struct {
 		id  peer.ID
 		err error
 	}
 	results := make(chan result, len(peers))
+	all := make(chan struct{})
 	m.wg.Go(func() {
+		defer close(all)
 		var g errgroup.Group
 		g.SetLimit(enterWidth)
 		for _, info := range peers {
@@ -119,16 +127,16 @@ func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (peer.ID, 
 		select {
 		case r := <-results:
 			if r.err == nil && r.id != "" {
-				return r.id, nil
+				return r.id, all, nil
 			}
 			if r.err != nil {
 				errs = append(errs, r.err)
 			}
 		case <-ctx.Done():
-			return "", errors.Join(append(errs, context.Cause(ctx))...)
+			return "", all, errors.Join(append(errs, context.Cause(ctx))...)
 		}
 	}
-	return "", errors.Join(errs...)
+	return "", all, errors.Join(errs...)
 }
 
 // connect makes sure that there is a connection to a member.
@@ -190,6 +198,11 @@ func (m *Mesh) note(id peer.ID) {
 	admin := e != nil && e.member.Roles.Has(credential.RoleAdmin)
 	m.changeLocked()
 	m.mu.Unlock()
+	if e == nil { // it was put out while it connected
+		m.disconnect(id)
+		return
+	}
+	m.wg.Go(func() { m.hearFrom(m.ctx, id) })
 	if admin {
 		select {
 		case m.renewNow <- struct{}{}:
@@ -303,7 +316,7 @@ func (m *Mesh) runReconnect() {
 		if len(gone) == 0 {
 			continue
 		}
-		id, err := m.connectAny(m.ctx, gone)
+		id, _, err := m.connectAny(m.ctx, gone)
 		if id == "" {
 			m.log.Debug("look for members", "tried", len(gone), "err", err)
 			continue

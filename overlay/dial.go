@@ -173,11 +173,13 @@ func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Con
 		s.Reset()
 		return nil, err
 	}
-	peer, ok := m.Member(id)
-	if !ok { // it was forgotten since it was admitted, for lack of room
-		peer = Member{ID: id}
+	peer, _ := m.Member(id)
+	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.Self().Name, service: service, dialed: true}
+	if err := m.remember(c); err != nil {
+		s.Reset()
+		return nil, err
 	}
-	return &Conn{Stream: s, peer: peer, self: m.Self().Name, service: service, dialed: true}, nil
+	return c, nil
 }
 
 // ask requests the service on a stream and waits for the answer.
@@ -266,6 +268,9 @@ func (m *Mesh) providers(ctx context.Context, service string) []peer.ID {
 		if len(found) == maxCandidates {
 			break
 		}
+	}
+	if len(found) == 0 && ctx.Err() == nil {
+		found = m.askForService(ctx, service)
 	}
 	slices.SortStableFunc(found, m.nearer)
 	return found

@@ -24,23 +24,11 @@ const exchangeTimeout = 30 * time.Second
 // maxExchanges bounds how many are served at once. The next waits.
 const maxExchanges = 8
 
-func (m *Mesh) serveRoster(l *p2p.Listener) {
-	slots := make(chan struct{}, maxExchanges)
-	for {
-		s, err := l.AcceptStream()
-		if err != nil {
-			return
-		}
-		m.wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			defer s.Close()
-			_ = s.SetDeadline(time.Now().Add(exchangeTimeout))
-			if err := m.writeRoster(s); err != nil {
-				m.log.Debug("write roster", "peer", s.Peer(), "err", err)
-			}
-		})
-	}
+// serveRoster writes who is there, to a few at a time.
+func (m *Mesh) serveRoster(s *p2p.Stream) error {
+	m.exchanges <- struct{}{}
+	defer func() { <-m.exchanges }()
+	return m.writeRoster(s)
 }
 
 func (m *Mesh) writeRoster(w io.Writer) error {
@@ -97,9 +85,9 @@ func (m *Mesh) readRoster(r io.Reader) error {
 	return fmt.Errorf("roster has more than %d members", maxRoster)
 }
 
-// refreshRoster asks one peer at random, so that what gossip lost is made up
-// for.
-func (m *Mesh) refreshRoster() {
+// refresh asks one peer at random who is there and what is revoked, so that what
+// gossip lost is made up for.
+func (m *Mesh) refresh() {
 	conns := m.node.Connections()
 	if len(conns) == 0 {
 		return
@@ -107,5 +95,8 @@ func (m *Mesh) refreshRoster() {
 	id := conns[rand.IntN(len(conns))].Peer
 	if err := m.fetchRoster(m.ctx, id); err != nil && m.ctx.Err() == nil {
 		m.log.Debug("fetch roster", "peer", id, "err", err)
+	}
+	if err := m.fetchRevocations(m.ctx, id); err != nil && m.ctx.Err() == nil {
+		m.log.Debug("fetch revocations", "peer", id, "err", err)
 	}
 }

@@ -14,20 +14,23 @@ import (
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
-// A gossip spreads presence statements to all members, by GossipSub
+// A gossip spreads statements to all members, by GossipSub
 // (https://github.com/libp2p/specs/tree/master/pubsub/gossipsub). Statements
 // carry their own signature, so the messages have none.
 type gossip struct {
-	topic  *pubsub.Topic
-	events *pubsub.TopicEventHandler
-	writes writeWatch
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	presence    *topic
+	revocations *topic
+	writes      writeWatch
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
 }
 
-// newGossip joins the mesh's topic. Each statement received is given to
-// receive once, which tells whether it is to be passed on.
-func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, receive func(data []byte) pubsub.ValidationResult) (_ *gossip, err error) {
+// A receiver takes in a statement that came by gossip, and tells whether it is to
+// be passed on. It is called once for each.
+type receiver func(data []byte) pubsub.ValidationResult
+
+// newGossip joins the mesh's topics.
+func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, presence, revocation receiver) (_ *gossip, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	g := &gossip{cancel: cancel}
 	defer func() {
@@ -41,27 +44,50 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, rece
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return messageID(m.GetData()) }),
 		pubsub.WithEventTracer(&g.writes),
-		pubsub.WithMaxMessageSize(maxPresence+1024), // and what GossipSub puts around it
-		pubsub.WithFloodPublish(true),               // to all at once, not first to whom a heartbeat picks
-		pubsub.WithPeerExchange(false),              // whom to connect to is the DHT's business
+		pubsub.WithMaxMessageSize(max(maxPresence, credential.MaxRevocation)+1024), // and what GossipSub puts around it
+		pubsub.WithFloodPublish(true),                                              // to all at once, not first to whom a heartbeat picks
+		pubsub.WithPeerExchange(false),                                             // whom to connect to is the DHT's business
 	)
 	if err != nil {
 		return nil, err
 	}
-	topic := mesh.String() + "/presence"
-	err = ps.RegisterTopicValidator(topic, func(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+	if g.presence, err = g.join(ctx, ps, node.ID(), mesh.String()+"/presence", presence); err != nil {
+		return nil, err
+	}
+	g.revocations, err = g.join(ctx, ps, node.ID(), mesh.String()+"/revocations", revocation)
+	return g, err
+}
+
+// A topic is one kind of statement.
+type topic struct {
+	*pubsub.Topic
+	events *pubsub.TopicEventHandler
+	writes *writeWatch
+}
+
+func (g *gossip) join(ctx context.Context, ps *pubsub.PubSub, self peer.ID, name string, receive receiver) (_ *topic, err error) {
+	err = ps.RegisterTopicValidator(name, func(_ context.Context, from peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+		if from == self { // which knows it
+			return pubsub.ValidationAccept
+		}
 		return receive(msg.GetData())
 	})
 	if err != nil {
 		return nil, err
 	}
-	if g.topic, err = ps.Join(topic); err != nil {
+	t := &topic{writes: &g.writes}
+	if t.Topic, err = ps.Join(name); err != nil {
 		return nil, err
 	}
-	if g.events, err = g.topic.EventHandler(); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.close())
+		}
+	}()
+	if t.events, err = t.EventHandler(); err != nil {
 		return nil, err
 	}
-	sub, err := g.topic.Subscribe()
+	sub, err := t.Subscribe()
 	if err != nil {
 		return nil, err
 	}
@@ -73,24 +99,26 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, rece
 			}
 		}
 	})
-	return g, nil
+	return t, nil
 }
 
 // publish sends a statement to all members that can be reached now.
-func (g *gossip) publish(ctx context.Context, data []byte) error {
-	return g.topic.Publish(ctx, data)
+func (t *topic) publish(ctx context.Context, data []byte) error {
+	return t.Publish(ctx, data)
 }
 
-// publishLast sends the last statement, and waits until it is on its way to all
-// members that it goes to directly. What is still to be written when the gossip
-// is closed is lost.
-func (g *gossip) publishLast(ctx context.Context, data []byte) error {
-	peers := len(g.topic.ListPeers())
+// publishLast sends a statement that nobody may be there to send again, and waits
+// until it is on its way to all members that it goes to directly. What is still
+// to be written when the gossip is closed is lost.
+func (t *topic) publishLast(ctx context.Context, data []byte) error {
+	peers := len(t.ListPeers())
 	if peers == 0 {
 		return nil
 	}
-	written := g.writes.await(messageID(data), peers)
-	if err := g.publish(ctx, data); err != nil {
+	id := messageID(data)
+	written := t.writes.await(id, peers)
+	defer t.writes.forget(id)
+	if err := t.publish(ctx, data); err != nil {
 		return err
 	}
 	select {
@@ -106,58 +134,79 @@ func messageID(data []byte) string {
 	return string(sum[:])
 }
 
-// A writeWatch waits for one message to be written to a number of members. It
-// is a [pubsub.EventTracer].
+// A writeWatch waits for messages to be written to a number of members. It is a
+// [pubsub.EventTracer].
 type writeWatch struct {
 	mu      sync.Mutex
-	id      string // of the message
+	awaited map[string]*pendingWrite // by message ID
+}
+
+type pendingWrite struct {
 	missing int
-	written chan struct{} // closed when nothing is missing any more
+	done    chan struct{} // closed when nothing is missing any more
 }
 
 func (w *writeWatch) await(id string, members int) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.id, w.missing, w.written = id, members, make(chan struct{})
-	return w.written
+	if w.awaited == nil {
+		w.awaited = map[string]*pendingWrite{}
+	}
+	out := &pendingWrite{members, make(chan struct{})}
+	w.awaited[id] = out
+	return out.done
+}
+
+func (w *writeWatch) forget(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.awaited, id)
 }
 
 // Trace is told of all that GossipSub does.
 func (w *writeWatch) Trace(e *pubsubpb.TraceEvent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.awaited) == 0 {
+		return
+	}
 	for _, m := range e.GetSendRPCCompleted().GetMeta().GetMessages() {
-		if w.missing == 0 || string(m.GetMessageID()) != w.id {
+		out := w.awaited[string(m.GetMessageID())]
+		if out == nil || out.missing == 0 {
 			continue
 		}
-		if w.missing--; w.missing == 0 {
-			close(w.written)
+		if out.missing--; out.missing == 0 {
+			close(out.done)
 		}
 	}
 }
 
 // nextPeer waits for a member to be there to whom statements go directly.
-func (g *gossip) nextPeer(ctx context.Context) error {
+func (t *topic) nextPeer(ctx context.Context) error {
 	for {
-		e, err := g.events.NextPeerEvent(ctx)
+		e, err := t.events.NextPeerEvent(ctx)
 		if err != nil || e.Type == pubsub.PeerJoin {
 			return err
 		}
 	}
 }
 
-func (g *gossip) Close() error {
-	var err error
-	if g.events != nil {
-		g.events.Cancel()
+func (t *topic) close() error {
+	if t == nil {
+		return nil
 	}
-	g.cancel()
-	g.wg.Wait()
-	if g.topic != nil {
-		err = g.topic.Close()
+	if t.events != nil {
+		t.events.Cancel()
 	}
+	err := t.Close()
 	if errors.Is(err, context.Canceled) { // it went with the rest
 		return nil
 	}
 	return err
+}
+
+func (g *gossip) Close() error {
+	g.cancel()
+	g.wg.Wait()
+	return errors.Join(g.presence.close(), g.revocations.close())
 }

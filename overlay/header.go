@@ -40,7 +40,7 @@ type status struct {
 }
 
 // refusals are the reasons by code. Codes are never given another meaning.
-var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy}
+var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy, 4: ErrNotMember}
 
 // statusOf returns what the dialer is told; nil means yes, and no other does.
 func statusOf(refusal error) status {

@@ -143,7 +143,7 @@ func TestReadStatusRefuses(t *testing.T) {
 		want error // nil: any
 		says string
 	}{
-		{"an unknown code", framed(t, "a10104"), nil, "does not know: 4"},
+		{"an unknown code", framed(t, "a10105"), nil, "does not know: 5"},
 		{"the largest code", framed(t, "a10118ff"), nil, "does not know: 255"},
 		{"a code too large", framed(t, "a101190100"), wire.ErrMalformed, ""},
 		{"a code below zero", framed(t, "a10120"), wire.ErrMalformed, ""},

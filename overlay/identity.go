@@ -41,6 +41,7 @@ type identity struct {
 	root       *credential.Root // where this node founded the mesh
 	credential *credential.Credential
 	member     credential.Member // what the credential says
+	unredeemed bool              // the credential is only good to be redeemed, and not kept
 }
 
 // openIdentity resumes the membership in a store, or founds a mesh.
@@ -164,7 +165,8 @@ func found(s store, c Config) (*identity, error) {
 	return id, id.keep(s, c.Dir)
 }
 
-// redeem makes this node a member by an invite, which needs nobody's answer.
+// redeem makes this node a member by an invite, which needs nobody's answer
+// unless the invite's uses are counted.
 func redeem(s store, c Config, inv *credential.Invite) (*identity, error) {
 	if err := inv.Verify(time.Now()); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
@@ -181,7 +183,15 @@ func redeem(s store, c Config, inv *credential.Invite) (*identity, error) {
 	if id.credential, err = inv.IssueNode(rand.Reader, time.Now(), publicOf(key), name); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	return id, id.keep(s, c.Dir)
+	if inv.Grant().Uses == 0 {
+		return id, id.keep(s, c.Dir)
+	}
+	m, err := id.credential.Redeem(id.mesh, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	id.member, id.unredeemed = *m, true
+	return id, nil
 }
 
 // keptName returns the name from last time, or nothing.

@@ -24,6 +24,14 @@ type InviteOptions struct {
 
 	// Name, if set, is the name of who joins by it.
 	Name string
+
+	// Uses is how many may join by it, at most [credential.MaxUses]. An admin has
+	// to be up when they do. Zero is any number, and nobody has to be asked.
+	Uses int
+
+	// Services, if any are given, are the only ones that who joins may use; at
+	// most [credential.MaxServices].
+	Services []string
 }
 
 // DefaultInviteLife is how long an invite can be used unless told otherwise.
@@ -37,10 +45,9 @@ const (
 	inviteOtherAddrs = 2
 )
 
-// Invite returns an invite, whose Text is what others join the mesh with: any
-// number of them, without this node's help, until it expires. The text is a
-// secret. Only an admin can
-// invite; the error is [ErrNotAdmin] otherwise.
+// Invite returns an invite, whose Text is what others join the mesh with, until it
+// expires. The text is a secret. Only an admin can invite; the error is
+// [ErrNotAdmin] otherwise.
 func (m *Mesh) Invite(o InviteOptions) (*credential.Invite, error) {
 	inv, err := m.invite(o)
 	if err != nil {
@@ -65,7 +72,15 @@ func (m *Mesh) invite(o InviteOptions) (*credential.Invite, error) {
 	if until.After(ends) {
 		return nil, fmt.Errorf("it would outlive this node's own credential, which ends %s", ends.Format(time.DateTime))
 	}
-	return issuer.IssueInvite(rand.Reader, now, credential.Terms{Name: o.Name, Roles: o.Roles, NotAfter: until}, m.startPoints())
+	if o.Uses < 0 || o.Uses > credential.MaxUses {
+		return nil, fmt.Errorf("InviteOptions.Uses is %d; at most %d", o.Uses, credential.MaxUses)
+	}
+	terms := credential.Terms{Name: o.Name, Roles: o.Roles, NotAfter: until, Uses: uint16(o.Uses), Services: o.Services}
+	inv, err := issuer.IssueInvite(rand.Reader, now, terms, m.startPoints())
+	if err != nil {
+		return nil, err
+	}
+	return inv, m.book(inv)
 }
 
 // startPoints returns where one who joins can start.

@@ -26,7 +26,10 @@ type Listener struct {
 	mesh    *Mesh
 	service string
 	pending chan *Conn
-	public  *dht.Publication // in the DHT
+
+	// Guarded by the Mesh's lock.
+	access Access
+	public *dht.Publication // in the DHT, unless the service is for some only
 
 	closeOnce sync.Once
 	done      chan struct{}
@@ -34,25 +37,72 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
-// Listen offers a service to all members, under a name such as "web", until
-// the Listener is closed. Others find it by name through this member, or as
-// "/web" through the DHT.
-func (m *Mesh) Listen(service string) (*Listener, error) {
+// Listen offers a service, under a name such as "web", until the Listener is
+// closed: to the members that a rule is true of, or to all if there is none. They
+// find it by name through this member, or as "/web".
+func (m *Mesh) Listen(service string, allow ...Rule) (*Listener, error) {
+	if len(allow) == 0 {
+		allow = []Rule{Everyone}
+	}
+	return m.ListenAccess(service, Access{Allow: allow})
+}
+
+// ListenAccess is Listen for those whom an Access permits.
+func (m *Mesh) ListenAccess(service string, access Access) (*Listener, error) {
 	if err := credential.CheckName(service); err != nil {
 		return nil, fmt.Errorf("listen: service %w", err)
 	}
-	l := &Listener{mesh: m, service: service, pending: make(chan *Conn, maxPending), done: make(chan struct{})}
+	l := &Listener{mesh: m, service: service, access: access.clone(), pending: make(chan *Conn, maxPending), done: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return nil, fmt.Errorf("listen for %s: %w", service, ErrClosed)
+	if err := m.aliveLocked(); err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", service, err)
 	}
 	if m.services[service] != nil {
 		return nil, fmt.Errorf("listen for %s: %w", service, ErrServiceExists)
 	}
 	m.services[service] = l
-	l.public = m.table.Provide(m.serviceKey(service))
+	l.publishLocked()
 	return l, nil
+}
+
+// publishLocked has the DHT tell of the service if it is for everyone. What is
+// for some only is not for others to hear of.
+func (l *Listener) publishLocked() {
+	open := l.access.open()
+	switch {
+	case open && l.public == nil:
+		l.public = l.mesh.table.Provide(l.mesh.serviceKey(l.service))
+	case !open && l.public != nil:
+		l.public.Stop()
+		l.public = nil
+	}
+}
+
+// Access returns who may use the service.
+func (l *Listener) Access() Access {
+	l.mesh.mu.Lock()
+	defer l.mesh.mu.Unlock()
+	return l.access.clone()
+}
+
+// SetAccess changes who may use the service, at once: the streams of those who
+// may no more end with [ErrNotPermitted].
+func (l *Listener) SetAccess(a Access) {
+	m := l.mesh
+	m.mu.Lock()
+	l.access = a.clone()
+	if m.services[l.service] == l {
+		l.publishLocked()
+	}
+	cut := m.takeConnsLocked(func(c *Conn) error {
+		if c.listener != l || a.permits(c.peer, l.service) {
+			return nil
+		}
+		return ErrNotPermitted
+	})
+	m.mu.Unlock()
+	cut.abort()
 }
 
 // ErrServiceExists says that this node offers a service of that name already.
@@ -81,15 +131,28 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 // Addr returns where the service can be dialed, an [Addr].
 func (l *Listener) Addr() net.Addr { return Addr{l.mesh.Self().Name, l.service} }
 
-// Found is closed once all members can find the service. While this node is
-// alone it is not.
-func (l *Listener) Found() <-chan struct{} { return l.public.Done() }
+// Found is closed once all members can find the service as "/web". While this
+// node is alone it is not. One that is not for everyone is found by asking, at
+// once.
+func (l *Listener) Found() <-chan struct{} {
+	l.mesh.mu.Lock()
+	defer l.mesh.mu.Unlock()
+	if l.public == nil {
+		return alreadyClosed
+	}
+	return l.public.Done()
+}
+
+var alreadyClosed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // Close withdraws the service. Streams that were accepted stay open.
 func (l *Listener) Close() error {
 	l.closeOnce.Do(func() {
 		l.mesh.withdraw(l)
-		l.public.Stop()
 		close(l.done)
 		l.drain()
 	})
@@ -113,6 +176,9 @@ func (m *Mesh) withdraw(l *Listener) {
 	if m.services[l.service] == l {
 		delete(m.services, l.service)
 	}
+	if l.public != nil {
+		l.public.Stop()
+	}
 }
 
 // Services returns the names of the services that this node offers, sorted.
@@ -122,14 +188,22 @@ func (m *Mesh) Services() []string {
 	return sortedKeys(m.services)
 }
 
-// serveStreams takes in the streams that members open to services.
+// serveStreams takes in the streams that members open to services, once this
+// node has heard who is revoked.
 func (m *Mesh) serveStreams(l *p2p.Listener) {
 	for {
 		s, err := l.AcceptStream()
 		if err != nil {
 			return
 		}
-		m.wg.Go(func() { m.serveStream(s) })
+		m.wg.Go(func() {
+			select {
+			case <-m.caughtUp.done:
+				m.serveStream(s)
+			case <-m.ctx.Done():
+				s.Reset()
+			}
+		})
 	}
 }
 
@@ -142,36 +216,43 @@ func (m *Mesh) serveStream(s *p2p.Stream) {
 		s.Reset()
 		return
 	}
-	l, peer, refusal := m.admitStream(s, service)
-	if err := writeMessage(s, statusOf(refusal)); err != nil || refusal != nil {
-		if refusal == nil {
-			m.log.Debug("stream status", "peer", s.Peer(), "service", service, "err", err)
-			s.Reset()
-			return
-		}
+	c, refusal := m.admitStream(s, service)
+	if refusal != nil {
+		_ = writeMessage(s, statusOf(refusal)) // whoever is gone needs no reason
 		s.Close()
 		return
 	}
+	if err := writeMessage(s, statusOf(nil)); err != nil {
+		m.log.Debug("stream status", "peer", s.Peer(), "service", service, "err", err)
+		c.Reset()
+		return
+	}
 	_ = s.SetDeadline(time.Time{})
-	l.offer(&Conn{Stream: s, peer: peer, self: m.Self().Name, service: service})
+	c.listener.offer(c)
 }
 
-// admitStream decides whether the peer may use a service now.
-func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Listener, Member, error) {
+// admitStream decides whether the peer may use a service now, and from then on
+// keeps an eye on the stream.
+func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l := m.services[service]
-	if l == nil {
-		return nil, Member{}, ErrNoService
-	}
 	peer, ok := m.memberLocked(s.Peer())
 	if !ok {
-		return nil, Member{}, ErrNotPermitted
+		return nil, ErrNotMember
+	}
+	l := m.services[service]
+	if l == nil {
+		return nil, ErrNoService
+	}
+	if !l.access.permits(peer, service) {
+		return nil, ErrNotPermitted
 	}
 	if len(l.pending) == cap(l.pending) {
-		return nil, Member{}, ErrBusy
+		return nil, ErrBusy
 	}
-	return l, peer, nil
+	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.self.Name, service: service, listener: l}
+	m.conns[c] = struct{}{}
+	return c, nil
 }
 
 func (l *Listener) offer(c *Conn) {

@@ -19,6 +19,10 @@ type Member struct {
 	Roles   credential.Roles
 	Expires time.Time // when its credential ends
 
+	Admitted   time.Time // when it came in
+	NameChosen bool      // it chose its name itself, so that the name proves nothing
+	Services   []string  // the only ones that it may use; empty is no restriction
+
 	Self bool
 	Up   bool          // connected, or heard of within the last minutes and not found gone since
 	Path p2p.Path      // to it, PathUnknown if there is no connection
@@ -36,6 +40,7 @@ func (m *Mesh) Self() Member {
 func (m *Mesh) selfLocked() Member {
 	return Member{
 		ID: m.self.ID, Name: m.self.Name, Roles: m.self.Roles, Expires: m.self.NotAfter,
+		Admitted: m.self.Admitted, NameChosen: m.self.NameChosen, Services: m.self.Services,
 		Self: true, Up: true, Path: p2p.PathSelf,
 	}
 }
@@ -74,6 +79,7 @@ func (m *Mesh) memberLocked(id peer.ID) (Member, bool) {
 func (m *Mesh) viewLocked(e *entry) Member {
 	return Member{
 		ID: e.member.ID, Name: e.member.Name, Roles: e.member.Roles, Expires: e.member.NotAfter,
+		Admitted: e.member.Admitted, NameChosen: e.member.NameChosen, Services: e.member.Services,
 		Up: e.up(time.Now()), Seen: e.heard,
 		Path: m.node.PathTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
 	}

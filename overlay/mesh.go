@@ -24,8 +24,12 @@ var ErrClosed = fmt.Errorf("mesh: %w", net.ErrClosed)
 type Mesh struct {
 	// Set by start and never changed.
 	id        credential.MeshID
+	dir       string // empty if the node keeps nothing
 	keys      *identity
 	store     store
+	revoked   *revoked
+	claims    *claims
+	caughtUp  *catchUp
 	log       *slog.Logger
 	admission *admission
 	node      *p2p.Node
@@ -35,6 +39,10 @@ type Mesh struct {
 	name      *dht.Publication
 	start     []peer.AddrInfo // members to start from that the caller named
 	renewNow  chan struct{}   // asks runRenew to try again
+	exchanges chan struct{}   // bounds those of the roster
+	redeeming keyedMutex      // by invite
+	adopting  sync.Mutex      // held while a credential is replaced
+	done      chan struct{}   // closed when this node is out
 
 	ctx       context.Context // the mesh's lifetime
 	stop      context.CancelFunc
@@ -47,8 +55,12 @@ type Mesh struct {
 	credential *credential.Credential // which says so
 	seq        uint64                 // of the last presence statement
 	roster     *roster
+	unredeemed bool // it is only good to be redeemed
 	services   map[string]*Listener
+	conns      map[*Conn]struct{}
 	changed    chan struct{} // closed and replaced when a member changes
+	leaving    bool          // this node is about to revoke itself
+	ended      error         // why this node is out
 	closed     bool
 }
 
@@ -90,8 +102,9 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 		return nil, fmt.Errorf("overlay: %w", err)
 	}
 	m := &Mesh{
-		log: c.Logger, roster: newRoster(), services: map[string]*Listener{},
-		changed: make(chan struct{}), renewNow: make(chan struct{}, 1),
+		dir: c.Dir, log: c.Logger, roster: newRoster(), services: map[string]*Listener{}, conns: map[*Conn]struct{}{},
+		changed: make(chan struct{}), renewNow: make(chan struct{}, 1), exchanges: make(chan struct{}, maxExchanges),
+		caughtUp: newCatchUp(), done: make(chan struct{}),
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	defer func() {
@@ -148,7 +161,16 @@ func (m *Mesh) openState(c Config, find finder) error {
 	if err != nil {
 		return err
 	}
-	m.keys, m.id, m.self, m.credential = keys, keys.mesh, keys.member, keys.credential
+	m.keys, m.id, m.self, m.credential, m.unredeemed = keys, keys.mesh, keys.member, keys.credential, keys.unredeemed
+	if m.revoked, err = loadRevoked(m.store, m.id); err != nil {
+		return fmt.Errorf("%s: %w", c.Dir, err)
+	}
+	if m.claims, err = loadClaims(m.store, time.Now()); err != nil {
+		return fmt.Errorf("%s: %w", c.Dir, err)
+	}
+	if err := m.revoked.check(m.credential); err != nil {
+		return fmt.Errorf("membership in %s: %w", c.Dir, err)
+	}
 	if file, ok := m.store.(*fileStore); ok {
 		return file.own(m.self.Name)
 	}
@@ -158,7 +180,7 @@ func (m *Mesh) openState(c Config, find finder) error {
 // startNode starts to listen, and to answer what members ask. Until all of it
 // is there, members that connect wait in admission.
 func (m *Mesh) startNode(c Config) error {
-	m.admission = &admission{mesh: m.id, proof: m.credential.Marshal(), learn: m.learn, ready: make(chan struct{})}
+	m.admission = newAdmission(m, m.credential.Marshal())
 	defer close(m.admission.ready)
 	port, err := loadPort(m.store)
 	if err != nil {
@@ -180,12 +202,12 @@ func (m *Mesh) startNode(c Config) error {
 	}
 	m.table, err = dht.New(m.node, dht.Config{
 		Known: m.known.infos, Logger: c.Logger,
-		Records: map[string]dht.Validator{memberRecords: memberValidator{m.id}},
+		Records: map[string]dht.Validator{memberRecords: memberValidator{m.id, m.revoked}},
 	})
 	if err != nil {
 		return err
 	}
-	if m.gossip, err = newGossip(m.ctx, m.node, m.id, m.receivePresence); err != nil {
+	if m.gossip, err = newGossip(m.ctx, m.node, m.id, m.receivePresence, m.receiveRevocation); err != nil {
 		return err
 	}
 	return m.serve()
@@ -194,9 +216,13 @@ func (m *Mesh) startNode(c Config) error {
 // serve answers what members ask of this node.
 func (m *Mesh) serve() error {
 	for proto, handle := range map[string]func(*p2p.Listener){
-		streamProtocol: m.serveStreams,
-		rosterProtocol: m.serveRoster,
-		renewProtocol:  m.serveRenew,
+		streamProtocol:      m.serveStreams,
+		servicesProtocol:    m.each(m.afterCatchUp(m.serveServices)),
+		rosterProtocol:      m.each(m.afterCatchUp(m.serveRoster)),
+		renewProtocol:       m.each(m.afterCatchUp(m.serveRenew)),
+		redeemProtocol:      m.each(m.afterCatchUp(m.serveRedeem)),
+		revocationsProtocol: m.each(m.serveRevocations),
+		claimsProtocol:      m.each(m.serveClaims),
 	} {
 		l, err := m.node.Listen(proto)
 		if err != nil {
@@ -212,17 +238,10 @@ func (m *Mesh) startLoops() {
 	m.wg.Go(m.runPresence)
 	m.wg.Go(m.runReconnect)
 	m.wg.Go(m.runRenew)
+	m.wg.Go(m.runEnforce)
 	// Until the table is closed:
 	m.name = m.table.Provide(m.nameKey(m.Self().Name))
 	m.table.Publish(memberKey(m.node.ID()), m.ownPresence)
-}
-
-// learn takes in a member that admission let in.
-func (m *Mesh) learn(member credential.Member, proof []byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.roster.learn(member, proof, time.Now())
-	m.changeLocked()
 }
 
 func (m *Mesh) markUnreachable(id peer.ID) {
@@ -254,11 +273,7 @@ func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path
 }
 
 func (m *Mesh) ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
-	t, err := ParseTarget(member + "/ping") // any service will do: only the member counts
-	if err != nil || member == "" {
-		return 0, 0, fmt.Errorf("%w: %q", ErrUnknownMember, member)
-	}
-	id, err := m.resolve(ctx, t)
+	id, err := m.find(ctx, member)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -286,14 +301,28 @@ func (m *Mesh) fault(ctx context.Context, err error) error {
 	return err
 }
 
-// alive returns ErrClosed once Close has begun.
+// alive returns ErrClosed once Close has begun, and before that why this node is
+// out of the mesh, if it is.
 func (m *Mesh) alive() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	return m.aliveLocked()
+}
+
+func (m *Mesh) aliveLocked() error {
+	switch {
+	case m.ended != nil:
+		return m.ended
+	case m.closed:
 		return ErrClosed
 	}
 	return nil
+}
+
+func (m *Mesh) isLeaving() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leaving
 }
 
 // Close tells the others that this node is going, and waits until the mesh's
@@ -303,9 +332,13 @@ func (m *Mesh) Close() error {
 	m.closeOnce.Do(func() {
 		m.mu.Lock()
 		m.closed = true
+		out := m.ended != nil
 		services := m.services
 		m.services = nil
 		m.mu.Unlock()
+		if !out {
+			close(m.done)
+		}
 		for _, l := range services {
 			l.Close()
 		}

@@ -105,6 +105,9 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := m.revoked.checkProof(p.Credential); err != nil {
+		return false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if member.ID == m.self.ID {
@@ -125,7 +128,7 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 func (m *Mesh) runPresence() {
 	heard := make(chan struct{}, 1)
 	m.wg.Go(func() {
-		for m.gossip.nextPeer(m.ctx) == nil {
+		for m.gossip.presence.nextPeer(m.ctx) == nil {
 			select {
 			case heard <- struct{}{}:
 			default:
@@ -142,7 +145,7 @@ func (m *Mesh) runPresence() {
 		case <-heard:
 			m.pause(presenceSettle) // more may be coming
 		case <-time.After(presenceInterval*3/4 + rand.N(presenceInterval/2)):
-			m.refreshRoster()
+			m.refresh()
 			m.wakeWatchers() // who is up changes with time, too
 		}
 	}
@@ -170,7 +173,7 @@ func (m *Mesh) announce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.gossip.publish(ctx, data)
+	return m.gossip.presence.publish(ctx, data)
 }
 
 // ownPresence returns a new statement about this node, which is going once
@@ -190,7 +193,7 @@ func (m *Mesh) sayGoodbye() error {
 	defer cancel()
 	data, err := m.ownPresence()
 	if err == nil {
-		err = m.gossip.publishLast(ctx, data)
+		err = m.gossip.presence.publishLast(ctx, data)
 	}
 	if err != nil {
 		m.log.Debug("announce leaving", "err", err)

@@ -67,7 +67,7 @@ func (s speaker) says(t testing.TB, seq uint64, leaving bool) []byte {
 
 // newListening makes a Mesh that can take in presence statements and no more.
 func newListening(mesh credential.MeshID) *Mesh {
-	return &Mesh{id: mesh, roster: newRoster(), changed: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
+	return &Mesh{id: mesh, revoked: must(loadRevoked(newMemoryStore(), mesh)), roster: newRoster(), changed: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
 }
 
 // judge parses and verifies a statement.

@@ -18,7 +18,10 @@ const memberRecords = "member"
 func memberKey(id peer.ID) string { return "/" + memberRecords + "/" + id.String() }
 
 // A memberValidator judges those records: each is the member's own word.
-type memberValidator struct{ mesh credential.MeshID }
+type memberValidator struct {
+	mesh    credential.MeshID
+	revoked *revoked
+}
 
 // Validate is for [dht.Validator].
 func (v memberValidator) Validate(key string, value []byte) error {
@@ -28,6 +31,9 @@ func (v memberValidator) Validate(key string, value []byte) error {
 	}
 	m, err := p.verify(v.mesh, time.Now())
 	if err != nil {
+		return err
+	}
+	if err := v.revoked.checkProof(p.Credential); err != nil {
 		return err
 	}
 	if id := strings.TrimPrefix(key, "/"+memberRecords+"/"); id != m.ID.String() {
@@ -63,6 +69,6 @@ func (m *Mesh) fetchMember(ctx context.Context, id peer.ID) {
 		return // Validate has seen it
 	}
 	if member, err := p.verify(m.id, time.Now()); err == nil && member.ID == id {
-		m.learn(member, p.Credential)
+		m.learn(member, p.Credential, m.digest())
 	}
 }

@@ -13,7 +13,7 @@ func TestMemberValidator(t *testing.T) {
 	alice := newFounder(t, rootOf(t, 1), seeded(2), "alice", now)
 	bob := alice.admit(t, seeded(3), now, credential.Terms{Name: "bob"})
 	stranger := newFounder(t, rootOf(t, 4), seeded(2), "alice", now)
-	v := memberValidator{alice.mesh}
+	v := memberValidator{alice.mesh, must(loadRevoked(newMemoryStore(), alice.mesh))}
 	aliceKey := memberKey(peerOf(t, 2))
 	for _, tt := range []struct {
 		name, key string
@@ -56,10 +56,17 @@ func TestMemberValidatorSelects(t *testing.T) {
 		{"nothing that is one", [][]byte{bad}, -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := memberValidator{alice.mesh}.Select("", tt.values)
+			got, err := memberValidator{alice.mesh, must(loadRevoked(newMemoryStore(), alice.mesh))}.Select("", tt.values)
 			if failed := err != nil; failed != (tt.want < 0) || !failed && got != tt.want {
 				t.Errorf("Select = %d, %v, want %d", got, err, tt.want)
 			}
 		})
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

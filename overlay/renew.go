@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -28,24 +29,7 @@ const (
 // ErrNotAdmin says that only an admin can do what was asked.
 var ErrNotAdmin = errors.New("not an admin of the mesh")
 
-func (m *Mesh) serveRenew(l *p2p.Listener) {
-	for {
-		s, err := l.AcceptStream()
-		if err != nil {
-			return
-		}
-		m.wg.Go(func() {
-			defer s.Close()
-			_ = s.SetDeadline(time.Now().Add(headerTimeout))
-			if err := m.writeRenewed(s); err != nil {
-				m.log.Debug("renew", "peer", s.Peer(), "err", err)
-				s.Reset()
-			}
-		})
-	}
-}
-
-func (m *Mesh) writeRenewed(s *p2p.Stream) error {
+func (m *Mesh) serveRenew(s *p2p.Stream) error {
 	m.mu.Lock()
 	e := m.roster.entries[s.Peer()]
 	if e == nil {
@@ -76,7 +60,7 @@ func (m *Mesh) issue(member credential.Member) (*credential.Credential, error) {
 	if until.After(ends) {
 		until = ends
 	}
-	return issuer.IssueNode(rand.Reader, now, member.Key, credential.Terms{Name: member.Name, Roles: member.Roles, NotAfter: until})
+	return issuer.Renew(rand.Reader, now, &member, until)
 }
 
 // issuer returns this node in its part as an admin, and when that ends.
@@ -117,7 +101,7 @@ func (m *Mesh) renewalDue() time.Time {
 	switch {
 	case m.keys.root != nil: // which can give another at any time
 		return m.self.NotAfter
-	case m.self.ByInvite():
+	case m.self.ByInvite(), m.revoked.restsOnRevoked(m.credential):
 		return m.self.NotBefore
 	}
 	return m.self.NotBefore.Add(m.self.NotAfter.Sub(m.self.NotBefore) / 2)
@@ -171,22 +155,24 @@ func (m *Mesh) adopt(proof []byte) error {
 	if err != nil {
 		return err
 	}
-	member, err := c.Verify(m.id, time.Now())
+	member, err := m.verify(c)
 	if err != nil {
 		return err
 	}
+	m.adopting.Lock()
+	defer m.adopting.Unlock()
 	self := m.Self()
-	if member.ID != self.ID || member.Name != self.Name || member.Roles != self.Roles {
-		return errors.New("the new credential is for another peer, name or roles")
+	if member.ID != self.ID || member.Name != self.Name || member.Roles != self.Roles || !slices.Equal(member.Services, self.Services) {
+		return errors.New("the new credential is for another peer, name, roles or services")
 	}
 	if member.NotAfter.Before(self.Expires) {
 		return fmt.Errorf("the new credential ends %v, before the present one", member.NotAfter)
 	}
-	if err := m.store.put(selfBucket, map[string][]byte{keyCredential: proof}); err != nil {
+	if err := m.store.put(selfBucket, map[string][]byte{keyMesh: m.id[:], keyCredential: proof}); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.self, m.credential = *member, c
+	m.self, m.credential, m.unredeemed = *member, c, false
 	m.changeLocked()
 	m.mu.Unlock()
 	m.admission.renew(proof)

@@ -118,9 +118,9 @@ func TestAdopt(t *testing.T) {
 		{"a longer one", founder.admit(t, bob, now, terms("bob", member, 2*time.Hour)).own.Marshal(), ""},
 		{"one as long", founder.admit(t, bob, now, terms("bob", member, time.Hour)).own.Marshal(), ""},
 		{"a shorter one", founder.admit(t, bob, now, terms("bob", member, time.Minute)).own.Marshal(), "before the present one"},
-		{"another name", founder.admit(t, bob, now, terms("rob", member, 2*time.Hour)).own.Marshal(), "another peer, name or roles"},
-		{"more roles", founder.admit(t, bob, now, terms("bob", member|credential.RoleAdmin, 2*time.Hour)).own.Marshal(), "another peer, name or roles"},
-		{"another's", founder.admit(t, seeded(4), now, terms("bob", member, 2*time.Hour)).own.Marshal(), "another peer, name or roles"},
+		{"another name", founder.admit(t, bob, now, terms("rob", member, 2*time.Hour)).own.Marshal(), "another peer, name, roles or services"},
+		{"more roles", founder.admit(t, bob, now, terms("bob", member|credential.RoleAdmin, 2*time.Hour)).own.Marshal(), "another peer, name, roles or services"},
+		{"another's", founder.admit(t, seeded(4), now, terms("bob", member, 2*time.Hour)).own.Marshal(), "another peer, name, roles or services"},
 		{"another mesh's", stranger.admit(t, bob, now, terms("bob", member, 2*time.Hour)).own.Marshal(), "not of this mesh"},
 		{"expired", founder.admit(t, bob, now, terms("bob", member, time.Second)).own.Marshal(), "before the present one"},
 		{"nothing", nil, "invalid"},
@@ -140,7 +140,7 @@ func TestAdopt(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || string(kept) != string(tt.proof) || string(m.admission.Proof("")) != string(tt.proof) || string(m.credential.Marshal()) != string(tt.proof) {
+			if err != nil || string(kept) != string(tt.proof) || string(m.admission.proof) != string(tt.proof) || string(m.credential.Marshal()) != string(tt.proof) {
 				t.Errorf("adopt = %v, want it kept, shown and used", err)
 			}
 			select {

@@ -30,13 +30,15 @@ type roster struct {
 
 type entry struct {
 	member    credential.Member
-	proof     []byte    // the credential, encoded
-	presence  []byte    // the newest presence statement, encoded; nil if none
-	seq       uint64    // of that statement
-	left      bool      // it said that it was going
-	learned   time.Time // when it was first known to this node
-	heard     time.Time // when it last said that it was up, or a connection to it ended
+	proof     []byte          // the credential, encoded
+	revoked   credential.Hash // the digest of what it knew to be revoked, when it was last asked
+	presence  []byte          // the newest presence statement, encoded; nil if none
+	seq       uint64          // of that statement
+	left      bool            // it said that it was going
+	learned   time.Time       // when it was first known to this node
+	heard     time.Time       // when it last said that it was up, or a connection to it ended
 	connected bool
+	told      bool // it was told of all claims since it connected, if it is an admin
 	silent    bool // it did not answer when dialed since
 }
 
@@ -103,7 +105,7 @@ func (r *roster) connected(id peer.ID, is bool, now time.Time) {
 	if e == nil || e.connected == is {
 		return
 	}
-	e.connected, e.heard = is, now
+	e.connected, e.heard, e.told = is, now, false
 	if is {
 		e.silent, e.left = false, false
 	}

@@ -45,7 +45,8 @@ type Stream struct {
 	rmu, wmu sync.Mutex
 
 	closed atomic.Bool
-	ended  atomic.Bool // this end has closed its side
+	cause  atomic.Pointer[error] // why Abort ended the stream
+	ended  atomic.Bool           // this end has closed its side
 	gone   atomic.Bool // the other end has closed its side, or reset the stream
 }
 
@@ -89,6 +90,9 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 	k, err := s.rw.Read(p)
 	s.node.bytesIn.Add(uint64(k))
+	if s.cause.Load() != nil { // not what came in while it was being ended
+		return 0, s.opError("read", net.ErrClosed)
+	}
 	if k > 0 {
 		// With bytes, yamux gives the error of the connection, which may be
 		// io.EOF and is not the stream's end. A lasting error comes again.
@@ -149,6 +153,13 @@ func (s *Stream) Reset() error {
 	return nil
 }
 
+// Abort is Reset for a reason: Read and Write of this end return it from now on,
+// and not a byte more that had arrived.
+func (s *Stream) Abort(reason error) error {
+	s.cause.CompareAndSwap(nil, &reason)
+	return s.Reset()
+}
+
 func (s *Stream) uncount() { s.node.streamClosed(s.info.remote) }
 
 // flush names the protocol to the other end if nothing was written yet.
@@ -180,9 +191,12 @@ func (s *Stream) setDeadline(t time.Time, set func(time.Time) error) error {
 }
 
 func (s *Stream) opError(op string, err error) error {
+	cause := s.cause.Load()
 	switch {
-	case err == nil, err == io.EOF && op == "read":
+	case err == nil, err == io.EOF && op == "read" && cause == nil:
 		return err
+	case cause != nil:
+		err = *cause
 	case s.closed.Load(), s.ended.Load() && op == "write":
 		err = net.ErrClosed
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, yamux.ErrTimeout):

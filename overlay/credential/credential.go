@@ -60,12 +60,6 @@ func (c *Credential) Marshal() []byte { return slices.Clone(c.data) }
 // Hash names the credential.
 func (c *Credential) Hash() Hash { return sha256.Sum256(c.data) }
 
-// RestsOn reports whether the credential is only good as long as the key of an
-// invite or an admin above the member is.
-func (c *Credential) RestsOn(key ed25519.PublicKey) bool {
-	return slices.ContainsFunc(c.chain[1:], func(g grant) bool { return key.Equal(ed25519.PublicKey(g.Claims.Subject[:])) })
-}
-
 // Grants returns what the chain says, the member's own grant first, whether or
 // not any of it is true. It is for showing a credential that does not verify.
 func (c *Credential) Grants() []Grant { return grantsOf(c.chain) }
@@ -184,4 +178,10 @@ func (c *Credential) String() string {
 		return "no credential"
 	}
 	return c.chain[0].Claims.String()
+}
+
+// IsFor reports whether the credential is about the key of a peer.
+func (c *Credential) IsFor(id peer.ID) bool {
+	own, err := idOf(ed25519.PublicKey(c.chain[0].Claims.Subject[:]))
+	return err == nil && own == id
 }

@@ -76,3 +76,12 @@ func (k privateKey) public() [ed25519.PublicKeySize]byte {
 func (k privateKey) sign(message []byte) [ed25519.SignatureSize]byte {
 	return [ed25519.SignatureSize]byte(ed25519.Sign(k.expand(), message))
 }
+
+// PeerID returns the peer ID of a node's public key.
+func PeerID(key ed25519.PublicKey) (peer.ID, error) {
+	id, err := idOf(key)
+	if err != nil {
+		return "", fmt.Errorf("peer ID of a key: %w: %w", ErrInvalid, err)
+	}
+	return id, nil
+}

@@ -260,3 +260,7 @@ func (r *Revocation) keeps(leaf Hash) bool {
 	_, found := slices.BinarySearchFunc(r.wire.Claims.Kept, leaf, compareHashes)
 	return found
 }
+
+// Reaches reports whether the issuer may put out the holder of a credential, whom
+// the revocation is of.
+func (r *Revocation) Reaches(c *Credential) bool { return r.reaches(c.chain[0].Claims, len(c.chain)) }

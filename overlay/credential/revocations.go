@@ -172,3 +172,14 @@ func (m *Member) AdmittedSince(key ed25519.PublicKey, since time.Time) bool {
 	by := slices.ContainsFunc(m.admittedBy, func(k ed25519.PublicKey) bool { return k.Equal(key) })
 	return by && !m.Admitted.Before(since)
 }
+
+// Targets reports whether a revocation of a key counts.
+func (s *Revocations) Targets(key ed25519.PublicKey) bool { return len(s.counts[string(key)]) > 0 }
+
+// RestsOnRevoked reports whether a credential is good only because the
+// revocation of a key above it keeps it. It should be renewed.
+func (s *Revocations) RestsOnRevoked(c *Credential) bool {
+	return slices.ContainsFunc(c.chain[1:], func(g grant) bool {
+		return len(s.counts[string(g.Claims.Subject[:])]) > 0 || len(s.counts[string(g.Claims.Serial[:])]) > 0
+	})
+}

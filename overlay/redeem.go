@@ -1,0 +1,307 @@
+package overlay
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/overlay/wire"
+	"github.com/p2pnode/p2pnode/p2p"
+)
+
+// ErrNoAdmin says that an invite whose uses are counted can't be redeemed, since
+// no admin is up.
+var ErrNoAdmin = errors.New("no admin of the mesh can be reached")
+
+// redeemProtocol is how a member has an admin give a credential to somebody who
+// came to the member with a counted invite: it writes a frame with what was
+// shown, and the admin answers with the outcome.
+const redeemProtocol = "/p2pnode/redeem/1"
+
+// redeemed is that outcome: a refusal's code, or a credential.
+type redeemed struct {
+	Code       uint8  `cbor:"1,keyasint"`
+	Credential []byte `cbor:"2,keyasint,omitempty"`
+}
+
+// claimsProtocol is how admins tell each other their claims: one writes a frame,
+// and the other answers with those it has of the same invite, or with all.
+const claimsProtocol = "/p2pnode/claims/1"
+
+type claimsMessage struct {
+	Serial credential.Serial `cbor:"1,keyasint"` // zero: of all invites
+	Claims []claim           `cbor:"2,keyasint,omitempty"`
+	More   bool              `cbor:"3,keyasint,omitempty"` // another frame follows
+}
+
+const (
+	claimsPerFrame  = 512
+	maxClaimsFrame  = claimsPerFrame*80 + 64
+	maxClaimsFrames = maxClaims/claimsPerFrame + 1
+
+	// askTimeout is how long another admin has to say what it knows. One that is
+	// up answers within a round trip and a write to disk.
+	askTimeout = 2 * time.Second
+)
+
+// redeem gives a credential for one that was made with a counted invite, by
+// this node if it is an admin, and by another otherwise.
+func (m *Mesh) redeem(ctx context.Context, c *credential.Credential) ([]byte, error) {
+	select {
+	case <-m.caughtUp.done: // what was used or revoked while this node was away
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if m.Self().Roles.Has(credential.RoleAdmin) {
+		return m.redeemHere(ctx, c)
+	}
+	errs := []error{ErrNoAdmin}
+	for _, id := range m.otherAdmins() {
+		proof, err := m.redeemWith(ctx, id, c)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, errNotAsked) {
+			return proof, err
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// errNotAsked says that another admin may do better.
+var errNotAsked = errors.New("no answer")
+
+func (m *Mesh) redeemWith(ctx context.Context, id peer.ID, c *credential.Credential) ([]byte, error) {
+	s, err := m.node.Dial(ctx, id, redeemProtocol)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotAsked, err)
+	}
+	defer s.Close()
+	var out redeemed
+	err = withDeadline(ctx, s, func() error {
+		if err := wire.WriteFrame(s, c.Marshal()); err != nil {
+			return err
+		}
+		return readMessage(s, credential.MaxSize+16, &out)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotAsked, err)
+	}
+	if out.Code == 0 {
+		return out.Credential, nil
+	}
+	return nil, explain(p2p.Refusal(out.Code))
+}
+
+func (m *Mesh) serveRedeem(s *p2p.Stream) error {
+	if !m.Self().Roles.Has(credential.RoleAdmin) {
+		return ErrNotAdmin
+	}
+	proof, err := wire.ReadFrame(s, credential.MaxSize)
+	if err != nil {
+		return err
+	}
+	c, err := credential.Parse(proof)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, redeemTimeout)
+	defer cancel()
+	var out redeemed
+	if out.Credential, err = m.redeemHere(ctx, c); err != nil {
+		m.log.Info("invite not redeemed", "credential", c, "err", err)
+		var code p2p.Refusal
+		errors.As(refusalFor(err), &code)
+		out.Code = uint8(code)
+	}
+	return writeMessage(s, out)
+}
+
+// A keyedMutex is a lock for each invite that is being redeemed.
+type keyedMutex struct {
+	mu    sync.Mutex
+	locks map[credential.Serial]*countedLock
+}
+
+type countedLock struct {
+	sync.Mutex
+	users int
+}
+
+func (k *keyedMutex) lock(s credential.Serial) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = map[credential.Serial]*countedLock{}
+	}
+	l := k.locks[s]
+	if l == nil {
+		l = &countedLock{}
+		k.locks[s] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.locks, s)
+		}
+	}
+}
+
+// redeemHere gives the credential, if there is a place left for its key.
+func (m *Mesh) redeemHere(ctx context.Context, c *credential.Credential) ([]byte, error) {
+	member, err := c.Redeem(m.id, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.revoked.check(c); err != nil {
+		return nil, err
+	}
+	defer m.redeeming.lock(member.Issuers[0].Serial)()
+	if err := m.takePlace(ctx, member); err != nil {
+		return nil, err
+	}
+	given, err := m.issue(*member)
+	if err != nil {
+		return nil, err
+	}
+	return given.Marshal(), nil
+}
+
+// takePlace makes sure that a member has a place of its invite that nobody else
+// has.
+func (m *Mesh) takePlace(ctx context.Context, member *credential.Member) error {
+	invite := member.Issuers[0]
+	key := [ed25519.PublicKeySize]byte(member.Key)
+	for {
+		c, err := m.claims.begin(invite.Serial, key, invite.Uses, invite.NotAfter)
+		if err != nil || c.Final {
+			return err
+		}
+		m.tellClaims(ctx, invite.Serial)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if first, _ := m.claims.winner(invite.Serial, c.Place); first.Key != key {
+			continue // to the next place, if there is one
+		}
+		c.Final = true
+		if err := m.claims.merge(c); err != nil {
+			return err
+		}
+		m.wg.Go(func() { m.tellClaims(m.ctx, invite.Serial) })
+		return nil
+	}
+}
+
+// otherAdmins returns the admins that are up, without this node.
+func (m *Mesh) otherAdmins() []peer.ID {
+	var out []peer.ID
+	for _, other := range m.Members() {
+		if !other.Self && other.Up && other.Roles.Has(credential.RoleAdmin) {
+			out = append(out, other.ID)
+		}
+	}
+	return out
+}
+
+// tellClaims tells all admins that are up of the claims to an invite, or to all,
+// and takes in theirs. Of those that don't answer nothing can be known.
+func (m *Mesh) tellClaims(ctx context.Context, serial credential.Serial) {
+	var wg sync.WaitGroup
+	for _, id := range m.otherAdmins() {
+		wg.Go(func() {
+			if err := m.exchangeClaims(ctx, id, serial); err != nil && ctx.Err() == nil {
+				m.log.Warn("tell claims", "peer", id, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (m *Mesh) exchangeClaims(ctx context.Context, id peer.ID, serial credential.Serial) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	s, err := m.node.Dial(ctx, id, claimsProtocol)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return withDeadline(ctx, s, func() error {
+		if err := writeClaims(s, serial, m.claims.of(serial)); err != nil {
+			return err
+		}
+		_, err := m.readClaims(s)
+		return err
+	})
+}
+
+func (m *Mesh) serveClaims(s *p2p.Stream) error {
+	for _, member := range []Member{m.Self(), m.memberOrNone(s.Peer())} {
+		if !member.Roles.Has(credential.RoleAdmin) {
+			return ErrNotAdmin
+		}
+	}
+	serial, err := m.readClaims(s)
+	if err != nil {
+		return err
+	}
+	return writeClaims(s, serial, m.claims.of(serial))
+}
+
+func (m *Mesh) memberOrNone(id peer.ID) Member {
+	member, _ := m.Member(id)
+	return member
+}
+
+func writeClaims(s *p2p.Stream, serial credential.Serial, list []claim) error {
+	for {
+		n := min(len(list), claimsPerFrame)
+		msg := claimsMessage{Serial: serial, Claims: list[:n], More: n < len(list)}
+		if err := writeMessage(s, msg); err != nil {
+			return err
+		}
+		if list = list[n:]; !msg.More {
+			return nil
+		}
+	}
+}
+
+// readClaims reads claims and takes them in.
+func (m *Mesh) readClaims(s *p2p.Stream) (credential.Serial, error) {
+	for range maxClaimsFrames {
+		var msg claimsMessage
+		if err := readMessage(s, maxClaimsFrame, &msg); err != nil {
+			return msg.Serial, err
+		}
+		if err := m.claims.merge(msg.Claims...); err != nil {
+			return msg.Serial, err
+		}
+		if !msg.More {
+			m.settleClaims()
+			return msg.Serial, nil
+		}
+	}
+	return credential.Serial{}, fmt.Errorf("more than %d claims", maxClaims)
+}
+
+// settleClaims revokes who was given a place that somebody else has: it was done
+// by two admins that could not hear each other, and all agree on whom.
+func (m *Mesh) settleClaims() {
+	for _, c := range m.claims.losers() {
+		terms := credential.RevokeTerms{Key: c.Key[:]}
+		if m.isRevoked(c.Key[:]) {
+			continue
+		}
+		m.log.Warn("an invite was used once too often; the later is put out", "invite", c.Serial)
+		if err := m.publishRevocation(m.ctx, terms); err != nil {
+			m.log.Error("put out", "invite", c.Serial, "err", err)
+		}
+	}
+}
