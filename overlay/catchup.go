@@ -116,13 +116,21 @@ func (m *Mesh) each(serve func(*p2p.Stream) error) func(*p2p.Listener) {
 			m.wg.Go(func() {
 				defer s.Close()
 				_ = s.SetDeadline(time.Now().Add(exchangeTimeout))
-				if err := serve(s); err != nil {
+				if err := m.serveMember(s, serve); err != nil {
 					m.log.Debug("serve", "peer", s.Peer(), "stream", s.LocalAddr(), "err", err)
 					s.Reset()
 				}
 			})
 		}
 	}
+}
+
+// serveMember serves one who is not about to be shown out.
+func (m *Mesh) serveMember(s *p2p.Stream, serve func(*p2p.Stream) error) error {
+	if _, ok := m.Member(s.Peer()); !ok {
+		return ErrNotMember
+	}
+	return serve(s)
 }
 
 // afterCatchUp is for what a node must not serve before it has heard what it

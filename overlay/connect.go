@@ -94,6 +94,12 @@ func wasRefused(err error) bool {
 	return errors.As(err, &refused) && !refused.Here && !errors.Is(err, p2p.RefusedBusy)
 }
 
+// wasRevoked tells whether a peer that was reached says that this node is revoked.
+// It may lie, so that counts only where nobody else is to be reached.
+func wasRevoked(err error) bool {
+	return wasRefused(err) && errors.Is(explain(err), credential.ErrRevoked)
+}
+
 // connectAny dials peers until one has let the node in. Dials that go on then
 // are left to end by themselves, and may give further connections; the channel is
 // closed when all have.
@@ -199,7 +205,7 @@ func (m *Mesh) note(id peer.ID) {
 	m.changeLocked()
 	m.mu.Unlock()
 	if e == nil { // it was put out while it connected
-		m.disconnect(id)
+		m.wg.Go(func() { m.showOut([]peer.ID{id}) })
 		return
 	}
 	m.wg.Go(func() { m.hearFrom(m.ctx, id) })
@@ -319,6 +325,9 @@ func (m *Mesh) runReconnect() {
 		id, _, err := m.connectAny(m.ctx, gone)
 		if id == "" {
 			m.log.Debug("look for members", "tried", len(gone), "err", err)
+			if wasRevoked(err) && len(m.node.Connections()) == 0 {
+				m.end(credential.ErrRevoked)
+			}
 			continue
 		}
 		m.log.Info("member found again", "peer", id)

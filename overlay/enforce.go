@@ -3,6 +3,8 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -55,7 +57,22 @@ func (m *Mesh) enforce() {
 	cut.abort()
 	for id, err := range out {
 		m.log.Info("member put out", "peer", id, "err", err)
-		m.disconnect(id)
+	}
+	if len(out) > 0 {
+		m.wg.Go(func() { m.showOut(slices.Collect(maps.Keys(out))) })
+	}
+}
+
+// farewell is how long those who are put out keep their connections, on which
+// they are not served any more, so that they hear why.
+const farewell = 200 * time.Millisecond
+
+func (m *Mesh) showOut(out []peer.ID) {
+	m.pause(farewell)
+	for _, id := range out {
+		if _, ok := m.Member(id); !ok { // and has not come in again
+			m.disconnect(id)
+		}
 	}
 }
 

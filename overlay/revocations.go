@@ -8,12 +8,14 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/overlay/wire"
 	"github.com/p2pnode/p2pnode/p2p"
+	"golang.org/x/sync/errgroup"
 )
 
 // revocationsBucket holds each revocation under its ID.
@@ -127,8 +129,10 @@ func (r *revoked) all() []*credential.Revocation {
 }
 
 // revocationsProtocol is how a node gets the revocations that it does not know of:
-// it opens a stream, writes the digest of its set and, in further frames, the IDs
-// of those it has. The other end writes the rest, a frame each.
+// it opens a stream, and writes the digest of its set and the IDs of those it has.
+// The other end writes the rest, a frame each, and closes. One that has just made
+// a revocation gives it to the other first; then the end of the stream says that
+// the other has it.
 const revocationsProtocol = "/p2pnode/revocations/1"
 
 const (
@@ -137,15 +141,16 @@ const (
 	maxHeld = 1 << 15
 	maxIDs  = 1024
 
-	// maxHeldFrame is that of a frame with IDs.
-	maxHeldFrame = maxIDs*40 + 64
+	// maxHeldFrame is that of a frame with IDs or a revocation.
+	maxHeldFrame = max(maxIDs*40, credential.MaxRevocation) + 64
 )
 
-// held says what a node has: the digest in the first frame, IDs in all. The last
-// has none.
+// held says what a node has: the digest of all in each frame, and either some IDs
+// or a new revocation. The last has neither.
 type held struct {
 	Digest credential.Hash   `cbor:"1,keyasint"`
 	IDs    []credential.Hash `cbor:"2,keyasint,omitempty"`
+	New    []byte            `cbor:"3,keyasint,omitempty"`
 }
 
 func (m *Mesh) serveRevocations(s *p2p.Stream) error {
@@ -155,10 +160,15 @@ func (m *Mesh) serveRevocations(s *p2p.Stream) error {
 		if err := readMessage(s, maxHeldFrame, &h); err != nil {
 			return err
 		}
+		if len(h.New) > 0 {
+			if err := m.takeNew(h.New); err != nil {
+				return err
+			}
+		}
 		if h.Digest == m.revoked.digest() {
 			return nil
 		}
-		if len(h.IDs) == 0 {
+		if len(h.IDs) == 0 && len(h.New) == 0 {
 			return m.writeRevocations(s, has)
 		}
 		for _, id := range h.IDs {
@@ -166,6 +176,14 @@ func (m *Mesh) serveRevocations(s *p2p.Stream) error {
 		}
 	}
 	return fmt.Errorf("more than %d revocations", maxHeld)
+}
+
+func (m *Mesh) takeNew(data []byte) error {
+	r, err := credential.ParseRevocation(data)
+	if err != nil {
+		return err
+	}
+	return m.takeRevocations(r)
 }
 
 func (m *Mesh) writeRevocations(w io.Writer, has map[credential.Hash]bool) error {
@@ -180,8 +198,39 @@ func (m *Mesh) writeRevocations(w io.Writer, has map[credential.Hash]bool) error
 	return nil
 }
 
+// tellRevocation gives a revocation to all that this node is connected to, and
+// returns how many have not said that they have it.
+func (m *Mesh) tellRevocation(ctx context.Context, r *credential.Revocation) (missed int) {
+	var g errgroup.Group
+	g.SetLimit(tellWidth)
+	var failed atomic.Int64
+	told := map[peer.ID]bool{}
+	for _, c := range m.node.Connections() {
+		if told[c.Peer] {
+			continue
+		}
+		told[c.Peer] = true
+		g.Go(func() error {
+			if err := m.syncRevocations(ctx, c.Peer, r.Marshal()); err != nil {
+				m.log.Debug("tell of a revocation", "peer", c.Peer, "err", err)
+				failed.Add(1)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return int(failed.Load())
+}
+
+// tellWidth is how many are told at once.
+const tellWidth = 64
+
 // fetchRevocations asks a peer for those that this node does not have.
 func (m *Mesh) fetchRevocations(ctx context.Context, id peer.ID) error {
+	return m.syncRevocations(ctx, id, nil)
+}
+
+func (m *Mesh) syncRevocations(ctx context.Context, id peer.ID, fresh []byte) error {
 	s, err := m.node.Dial(ctx, id, revocationsProtocol)
 	if err != nil {
 		return err
@@ -189,7 +238,7 @@ func (m *Mesh) fetchRevocations(ctx context.Context, id peer.ID) error {
 	defer s.Close()
 	var got []*credential.Revocation
 	err = withDeadline(ctx, s, func() error {
-		if err := writeHeld(s, m.revoked.digest(), m.revoked.all()); err != nil {
+		if err := writeHeld(s, m.digest(), m.revoked.all(), fresh); err != nil {
 			return err
 		}
 		got, err = readRevocations(s)
@@ -201,7 +250,12 @@ func (m *Mesh) fetchRevocations(ctx context.Context, id peer.ID) error {
 	return err
 }
 
-func writeHeld(w io.Writer, digest credential.Hash, all []*credential.Revocation) error {
+func writeHeld(w io.Writer, digest credential.Hash, all []*credential.Revocation, fresh []byte) error {
+	if len(fresh) > 0 {
+		if err := writeMessage(w, held{Digest: digest, New: fresh}); err != nil {
+			return err
+		}
+	}
 	for chunk := range slices.Chunk(all, maxIDs) {
 		h := held{Digest: digest}
 		for _, r := range chunk {

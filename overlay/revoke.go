@@ -135,23 +135,28 @@ func (m *Mesh) publishRevocationBy(ctx context.Context, issuer *credential.Issue
 			return err
 		}
 	}
-	// The others are told first: whoever revokes itself can't tell them later.
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
-	defer cancel()
-	if err := m.gossip.revocations.publishLast(ctx, r.Marshal()); err != nil {
-		m.log.Warn("tell of a revocation", "err", err)
-	}
-	if err := m.takeRevocations(r); err != nil {
+	if _, err := m.revoked.take(r); err != nil {
 		return err
 	}
 	if !m.revoked.has(r) {
 		return ErrNoEffect
 	}
+	if !m.isLeaving() { // or else it could not tell the others
+		m.enforce()
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	if err := m.gossip.revocations.publish(ctx, r.Marshal()); err != nil {
+		m.log.Warn("publish revocation", "err", err)
+	}
+	if missed := m.tellRevocation(ctx, r); missed > 0 {
+		m.log.Warn("some members did not say that they heard of the revocation", "members", missed)
+	}
 	return nil
 }
 
-// tellTimeout is how long a revocation may take to be written to the others that
-// this node is connected to.
+// tellTimeout is how long the others that this node is connected to have to say
+// that they have a revocation.
 const tellTimeout = 2 * time.Second
 
 // mayRevoke refuses what would count for nothing.
@@ -210,6 +215,7 @@ func (m *Mesh) leave(ctx context.Context) error {
 	if err := m.publishRevocationBy(ctx, issuer, credential.RevokeTerms{Key: key, Keep: keep}); err != nil {
 		return err
 	}
+	m.pause(farewell) // in which gossip may be written
 	return m.forgetMembership()
 }
 

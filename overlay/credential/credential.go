@@ -2,7 +2,6 @@ package credential
 
 import (
 	"crypto/ed25519"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -56,9 +55,6 @@ func Parse(data []byte) (*Credential, error) {
 // Marshal returns the encoding, at most [MaxSize] bytes. It is the inverse of
 // [Parse].
 func (c *Credential) Marshal() []byte { return slices.Clone(c.data) }
-
-// Hash names the credential.
-func (c *Credential) Hash() Hash { return sha256.Sum256(c.data) }
 
 // Grants returns what the chain says, the member's own grant first, whether or
 // not any of it is true. It is for showing a credential that does not verify.

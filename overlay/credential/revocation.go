@@ -19,7 +19,7 @@ const (
 	MaxRevocation = MaxKept*(sha256.Size+2) + MaxSize + 512
 )
 
-// A Hash names a credential or a revocation: the SHA-256 of its encoding.
+// A Hash is a SHA-256, which names a revocation by its encoding.
 type Hash [sha256.Size]byte
 
 // A Revocation puts a key out of the mesh for good: a member, or an invite. Of an
@@ -46,7 +46,7 @@ type revocationClaims struct {
 	Target []byte  `cbor:"1,keyasint"`           // a public key, or an invite's serial
 	Made   int64   `cbor:"2,keyasint"`           // Unix seconds
 	Since  int64   `cbor:"3,keyasint,omitempty"` // who was admitted by Target from then on goes too
-	Kept   []Hash  `cbor:"4,keyasint,omitempty"` // sorted
+	Kept   []Hash  `cbor:"4,keyasint,omitempty"` // who stays, see holderOf; sorted
 	Issuer []grant `cbor:"5,keyasint,omitempty"` // the issuer's chain; none of the root
 }
 
@@ -93,7 +93,8 @@ type RevokeTerms struct {
 	// credential rests on the key and is not kept.
 	Since time.Time
 
-	// Keep are credentials that rest on the key and stay good, at most [MaxKept].
+	// Keep are credentials that rest on the key and stay good, at most [MaxKept],
+	// and with each any other of the same key, name, roles and services.
 	Keep []*Credential
 }
 
@@ -106,7 +107,7 @@ func (t RevokeTerms) claims(now time.Time) revocationClaims {
 		c.Since = max(t.Since.Unix(), 1)
 	}
 	for _, k := range t.Keep {
-		c.Kept = append(c.Kept, k.Hash())
+		c.Kept = append(c.Kept, holderOf(k.chain))
 	}
 	slices.SortFunc(c.Kept, compareHashes)
 	c.Kept = slices.Compact(c.Kept)
@@ -255,6 +256,26 @@ func (r *Revocation) leaves() bool {
 
 // depth is how far the issuer is from the root.
 func (r *Revocation) depth() int { return len(r.wire.Claims.Issuer) }
+
+// holderOf names who holds a credential and what it gives, by a hash: whatever
+// else the same key is given by the same admin is another matter, but not that it
+// is given the same again, as it is when it is renewed.
+func holderOf(chain []grant) Hash {
+	own := chain[0].Claims
+	data, err := wire.Marshal(holder{Subject: own.Subject, Name: own.Name, Roles: own.Roles, Services: own.Services})
+	if err != nil {
+		return Hash{} // of nobody; claims that were encoded before can be
+	}
+	return sha256.Sum256(data)
+}
+
+type holder struct {
+	_        struct{} `cbor:",toarray"`
+	Subject  [ed25519.PublicKeySize]byte
+	Name     string
+	Roles    Roles
+	Services []string
+}
 
 func (r *Revocation) keeps(leaf Hash) bool {
 	_, found := slices.BinarySearchFunc(r.wire.Claims.Kept, leaf, compareHashes)

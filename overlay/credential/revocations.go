@@ -131,7 +131,7 @@ func (s *Revocations) against(chain []grant, depth int) *Revocation {
 	for i, g := range chain {
 		for _, target := range []string{string(g.Claims.Subject[:]), string(g.Claims.Serial[:])} {
 			for _, r := range s.counts[target] {
-				if r.depth() < depth && r.reaches(g.Claims, len(chain)-i) && (i == 0 || !r.keeps(hashOf(chain))) {
+				if r.depth() < depth && r.reaches(g.Claims, len(chain)-i) && (i == 0 || !r.keeps(holderOf(chain))) {
 					return r
 				}
 			}
@@ -156,15 +156,6 @@ func (s *Revocations) against(chain []grant, depth int) *Revocation {
 // distance from the root.
 func (r *Revocation) reaches(c claims, depth int) bool {
 	return r.leaves() || r.depth() <= depth || c.Kind == KindInvite || !c.Roles.Has(RoleAdmin)
-}
-
-// hashOf names a credential by its chain, which was encoded before and so can be.
-func hashOf(chain []grant) Hash {
-	c, err := newCredential(chain)
-	if err != nil {
-		return Hash{}
-	}
-	return c.Hash()
 }
 
 // AdmittedSince reports whether a member came in by a key, at or after a time.
