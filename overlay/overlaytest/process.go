@@ -36,9 +36,7 @@ type Process struct {
 // told of it alone. They are ended when the test ends.
 func Processes(t testing.TB, n int) []*Process {
 	t.Helper()
-	if !prepared {
-		t.Fatal("overlaytest.Processes needs a TestMain that calls overlaytest.Main")
-	}
+	requireMain(t, "Processes")
 	all := make([]*Process, n)
 	var invite string
 	for i := range all {
@@ -49,6 +47,23 @@ func Processes(t testing.TB, n int) []*Process {
 		}
 	}
 	return all
+}
+
+// Join returns a node in a process of its own that joins the mesh of an invite. It
+// is ended when the test ends.
+func Join(t testing.TB, name, invite string) *Process {
+	t.Helper()
+	requireMain(t, "Join")
+	p := newProcess(t, name)
+	p.start(invite)
+	return p
+}
+
+func requireMain(t testing.TB, call string) {
+	t.Helper()
+	if !prepared {
+		t.Fatalf("overlaytest.%s needs a TestMain that calls overlaytest.Main", call)
+	}
 }
 
 func newProcess(t testing.TB, name string) *Process {
