@@ -33,6 +33,24 @@ func TestStreamVectors(t *testing.T) {
 		{Name: "no such service", Value: encoded(t, statusOf(ErrNoService))},
 		{Name: "not permitted", Value: encoded(t, statusOf(ErrNotPermitted))},
 		{Name: "too busy", Value: encoded(t, statusOf(ErrBusy))},
+		{Name: "not a member", Value: encoded(t, statusOf(ErrNotMember))},
+	})
+}
+
+func TestMembershipVectors(t *testing.T) {
+	none := credential.NewRevocations(credential.MeshID{}).Digest()
+	serial := credential.Serial(bytes.Repeat([]byte{12}, 16))
+	c := claim{Serial: serial, Place: 1, Key: [32]byte(publicOf(seeded(4))), Final: true, Until: 1767323045}
+	wiretest.Golden(t, "membership", []wiretest.Vector{
+		{Name: "shown, with a credential of 3 bytes", Value: encoded(t, shown{Credential: []byte{1, 2, 3}, Revoked: none})},
+		{Name: "shown to one who redeems", Value: encoded(t, shown{Credential: []byte{1, 2, 3}, Revoked: none, Granted: []byte{4, 5}})},
+		{Name: "held, nothing", Value: encoded(t, held{Digest: none})},
+		{Name: "held, one", Value: encoded(t, held{Digest: none, IDs: []credential.Hash{none}})},
+		{Name: "held, and a new one", Value: encoded(t, held{Digest: none, New: []byte{1, 2, 3}})},
+		{Name: "redeemed", Value: encoded(t, redeemed{Credential: []byte{4, 5}})},
+		{Name: "not redeemed", Value: encoded(t, redeemed{Code: uint8(refusedInviteUsed)})},
+		{Name: "claims of an invite", Value: encoded(t, claimsMessage{Serial: serial, Claims: []claim{c}})},
+		{Name: "services", Value: encoded(t, listed{[]string{"db", "web"}})},
 	})
 }
 
