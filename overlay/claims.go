@@ -3,11 +3,13 @@ package overlay
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +37,11 @@ type claim struct {
 	Until  int64 // when the invite ends, Unix seconds
 }
 
-func (c claim) id() string {
-	return string(c.Serial[:]) + string(binary.BigEndian.AppendUint16(nil, c.Place)) + string(c.Key[:])
+func (c claim) place() string {
+	return string(c.Serial[:]) + string(binary.BigEndian.AppendUint16(nil, c.Place))
 }
+
+func (c claim) id() string { return c.place() + string(c.Key[:]) }
 
 // rank orders claims to one place: the final ones, then by a hash that nobody
 // chooses freely.
@@ -119,24 +123,27 @@ func (s *claims) merge(list ...claim) error {
 }
 
 func (s *claims) mergeLocked(list ...claim) error {
-	values := map[string][]byte{}
+	fresh, values := map[string]claim{}, map[string][]byte{}
 	for _, c := range list {
 		if err := c.checkForm(); err != nil {
 			return err
 		}
 		id := c.id()
 		old, known := s.all[id]
+		if twin, twice := fresh[id]; twice {
+			old, known = twin, true
+		}
 		if known && (old.Final || !c.Final) {
 			continue
 		}
-		if !known && len(s.all)+len(values) >= maxClaims {
+		if !known && len(s.all)+len(fresh) >= maxClaims {
 			return errManyClaims
 		}
 		data, err := wire.Marshal(c)
 		if err != nil {
 			return err
 		}
-		values[id] = data
+		fresh[id], values[id] = c, data
 	}
 	if len(values) == 0 {
 		return nil
@@ -144,12 +151,28 @@ func (s *claims) mergeLocked(list ...claim) error {
 	if err := s.store.put(claimsBucket, values); err != nil {
 		return err
 	}
-	for _, c := range list {
-		if old := s.all[c.id()]; !old.Final {
-			s.all[c.id()] = c
-		}
-	}
+	maps.Copy(s.all, fresh)
 	return nil
+}
+
+// take gives a place of an invite to a key, once the other admins have been told
+// and have told what they know.
+func (s *claims) take(ctx context.Context, invite credential.Grant, key [ed25519.PublicKeySize]byte, tell func(context.Context, credential.Serial)) error {
+	for {
+		c, err := s.begin(invite.Serial, key, invite.Uses, invite.NotAfter)
+		if err != nil || c.Final {
+			return err
+		}
+		tell(ctx, invite.Serial)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if first, _ := s.winner(invite.Serial, c.Place); first.Key != key {
+			continue // to the next place, if there is one
+		}
+		c.Final = true
+		return s.merge(c)
+	}
 }
 
 // begin writes down a claim of a key to the first place that nobody claims, or
@@ -191,14 +214,30 @@ func (s *claims) winnerLocked(serial credential.Serial, place uint16) (claim, bo
 	return slices.MinFunc(all, claim.rank), true
 }
 
-// losers returns the claims that became final beside one that has the place:
-// two admins gave it away that could not hear each other.
+// losers returns the claims that became final beside one that has the place, of
+// keys that have no other: two admins gave it away that could not hear each other.
 func (s *claims) losers() []claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	first := map[string]claim{} // by serial and place
+	for _, c := range s.all {
+		if old, ok := first[c.place()]; !ok || c.rank(old) < 0 {
+			first[c.place()] = c
+		}
+	}
+	type use struct {
+		serial credential.Serial
+		key    [ed25519.PublicKeySize]byte
+	}
+	has := map[use]bool{}
+	for _, c := range first {
+		if c.Final {
+			has[use{c.Serial, c.Key}] = true
+		}
+	}
 	var out []claim
 	for _, c := range s.all {
-		if first, _ := s.winnerLocked(c.Serial, c.Place); c.Final && first.Key != c.Key {
+		if c.Final && !has[use{c.Serial, c.Key}] {
 			out = append(out, c)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -178,26 +179,11 @@ func (m *Mesh) redeemHere(ctx context.Context, c *credential.Credential) ([]byte
 // has.
 func (m *Mesh) takePlace(ctx context.Context, member *credential.Member) error {
 	invite := member.Issuers[0]
-	key := [ed25519.PublicKeySize]byte(member.Key)
-	for {
-		c, err := m.claims.begin(invite.Serial, key, invite.Uses, invite.NotAfter)
-		if err != nil || c.Final {
-			return err
-		}
-		m.tellClaims(ctx, invite.Serial)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if first, _ := m.claims.winner(invite.Serial, c.Place); first.Key != key {
-			continue // to the next place, if there is one
-		}
-		c.Final = true
-		if err := m.claims.merge(c); err != nil {
-			return err
-		}
-		m.wg.Go(func() { m.tellClaims(m.ctx, invite.Serial) })
-		return nil
+	if err := m.claims.take(ctx, invite, [ed25519.PublicKeySize]byte(member.Key), m.tellClaims); err != nil {
+		return err
 	}
+	m.wg.Go(func() { m.tellClaims(m.ctx, invite.Serial) })
+	return nil
 }
 
 // otherAdmins returns the admins that are up, without this node.
@@ -233,13 +219,15 @@ func (m *Mesh) exchangeClaims(ctx context.Context, id peer.ID, serial credential
 		return err
 	}
 	defer s.Close()
-	return withDeadline(ctx, s, func() error {
+	err = withDeadline(ctx, s, func() error {
 		if err := writeClaims(s, serial, m.claims.of(serial)); err != nil {
 			return err
 		}
 		_, err := m.readClaims(s)
 		return err
 	})
+	m.settleClaims()
+	return err
 }
 
 func (m *Mesh) serveClaims(s *p2p.Stream) error {
@@ -248,6 +236,14 @@ func (m *Mesh) serveClaims(s *p2p.Stream) error {
 			return ErrNotAdmin
 		}
 	}
+	if err := m.answerClaims(s); err != nil {
+		return err
+	}
+	m.settleClaims() // which may take longer than who asked waits
+	return nil
+}
+
+func (m *Mesh) answerClaims(s io.ReadWriter) error {
 	serial, err := m.readClaims(s)
 	if err != nil {
 		return err
@@ -260,7 +256,7 @@ func (m *Mesh) memberOrNone(id peer.ID) Member {
 	return member
 }
 
-func writeClaims(s *p2p.Stream, serial credential.Serial, list []claim) error {
+func writeClaims(s io.Writer, serial credential.Serial, list []claim) error {
 	for {
 		n := min(len(list), claimsPerFrame)
 		msg := claimsMessage{Serial: serial, Claims: list[:n], More: n < len(list)}
@@ -274,7 +270,7 @@ func writeClaims(s *p2p.Stream, serial credential.Serial, list []claim) error {
 }
 
 // readClaims reads claims and takes them in.
-func (m *Mesh) readClaims(s *p2p.Stream) (credential.Serial, error) {
+func (m *Mesh) readClaims(s io.Reader) (credential.Serial, error) {
 	for range maxClaimsFrames {
 		var msg claimsMessage
 		if err := readMessage(s, maxClaimsFrame, &msg); err != nil {
@@ -284,7 +280,6 @@ func (m *Mesh) readClaims(s *p2p.Stream) (credential.Serial, error) {
 			return msg.Serial, err
 		}
 		if !msg.More {
-			m.settleClaims()
 			return msg.Serial, nil
 		}
 	}

@@ -104,6 +104,11 @@ func (r *revoked) has(x *credential.Revocation) bool {
 	return r.set.Has(x.ID())
 }
 
+// madeBy returns those that a key made, or one whose credential rested on it.
+func (r *revoked) madeBy(key ed25519.PublicKey) []*credential.Revocation {
+	return slices.DeleteFunc(r.all(), func(x *credential.Revocation) bool { return !x.RestsOn(key) })
+}
+
 func (r *revoked) targets(key ed25519.PublicKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,7 +158,9 @@ type held struct {
 	New    []byte            `cbor:"3,keyasint,omitempty"`
 }
 
-func (m *Mesh) serveRevocations(s *p2p.Stream) error {
+func (m *Mesh) serveRevocations(s *p2p.Stream) error { return m.answerRevocations(s) }
+
+func (m *Mesh) answerRevocations(s io.ReadWriter) error {
 	has := map[credential.Hash]bool{}
 	for len(has) <= maxHeld {
 		var h held

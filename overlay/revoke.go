@@ -55,7 +55,7 @@ func (m *Mesh) revoke(ctx context.Context, who string, o RevokeOptions) error {
 		return fmt.Errorf("%w: only the admin that made this invite knows whom it admitted", ErrUnknownInvite)
 	}
 	terms.Since = o.WithAdmittedSince
-	if terms.Keep, err = m.rests(terms.Key, terms.Invite, terms.Since); err != nil {
+	if err := m.keep(&terms); err != nil {
 		return err
 	}
 	return m.publishRevocation(ctx, terms)
@@ -84,8 +84,22 @@ func (m *Mesh) revokeTerms(ctx context.Context, who string) (credential.RevokeTe
 	return credential.RevokeTerms{Key: key}, err
 }
 
-// rests returns the credentials that rest on the key of an admin or an invite and
-// are to stay good.
+// keep fills in what stays in force of what rests on the key of an admin or an
+// invite: the members that this node knows of and those the admin has put out.
+func (m *Mesh) keep(terms *credential.RevokeTerms) (err error) {
+	if terms.Keep, err = m.rests(terms.Key, terms.Invite, terms.Since); err != nil {
+		return err
+	}
+	if len(terms.Key) > 0 {
+		terms.KeepMade = m.revoked.madeBy(terms.Key)
+	}
+	if n := len(terms.Keep) + len(terms.KeepMade); n > credential.MaxKept {
+		return fmt.Errorf("%d members and revocations would have to be named that stay in force; at most %d: once the members have met another admin there are fewer", n, credential.MaxKept)
+	}
+	return nil
+}
+
+// rests returns the credentials that rest on a key and were not given since.
 func (m *Mesh) rests(key ed25519.PublicKey, invite credential.Serial, since time.Time) ([]*credential.Credential, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -106,9 +120,6 @@ func (m *Mesh) rests(key ed25519.PublicKey, invite credential.Serial, since time
 		if rests && (since.IsZero() || members[i].Admitted.Before(since)) {
 			out = append(out, c)
 		}
-	}
-	if len(out) > credential.MaxKept {
-		return nil, fmt.Errorf("%d members would have to be named that stay in; at most %d: once they have met another admin there are fewer", len(out), credential.MaxKept)
 	}
 	return out, nil
 }
@@ -208,11 +219,11 @@ func (m *Mesh) leave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	keep, err := m.rests(key, credential.Serial{}, time.Time{})
-	if err != nil {
+	terms := credential.RevokeTerms{Key: key}
+	if err := m.keep(&terms); err != nil {
 		return err
 	}
-	if err := m.publishRevocationBy(ctx, issuer, credential.RevokeTerms{Key: key, Keep: keep}); err != nil {
+	if err := m.publishRevocationBy(ctx, issuer, terms); err != nil {
 		return err
 	}
 	m.pause(farewell) // in which gossip may be written

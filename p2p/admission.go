@@ -24,7 +24,7 @@ type Admission interface {
 }
 
 // MaxProof bounds what one end shows to the other, in bytes.
-const MaxProof = 8 << 10
+const MaxProof = 9 << 10
 
 // maxExchange is the most that one end sends, in bytes.
 const maxExchange = 1 + 1 + 2 + MaxProof

@@ -74,9 +74,9 @@ func TestExchange(t *testing.T) {
 		{"dialer refuses", fakeAdmission{"a", "b", unnamed}, fakeAdmission{show: "wrong", want: "a"},
 			"peer is refused: a stranger", ""},
 		{"dialer shows too much", fakeAdmission{show: tooLarge}, fakeAdmission{},
-			"own proof has 8193 bytes, more than 8192", "peer is refused: not understood: EOF"},
+			"own proof has 9217 bytes, more than 9216", "peer is refused: not understood: EOF"},
 		{"listener shows too much", fakeAdmission{}, fakeAdmission{show: tooLarge},
-			"peer refuses: no reason given", "peer is refused: own proof has 8193 bytes, more than 8192"},
+			"peer refuses: no reason given", "peer is refused: own proof has 9217 bytes, more than 9216"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a, b := net.Pipe()

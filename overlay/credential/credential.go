@@ -11,9 +11,9 @@ import (
 	"github.com/p2pnode/p2pnode/overlay/wire"
 )
 
-// MaxSize is the most bytes an encoded credential has. The longest chain of the
-// longest names needs less than half of it.
-const MaxSize = 2 << 10
+// MaxSize is the most bytes an encoded credential has. The longest chain there can
+// be needs less, and the usual one a tenth of it.
+const MaxSize = 4 << 10
 
 // A Credential is what a member shows the others: a chain of grants, its own
 // first, the last signed by the mesh's root. It holds no secret. [Parse] and the
@@ -86,7 +86,8 @@ type Member struct {
 }
 
 // AdmittedBy returns the keys of the invite and the admins by whose authority the
-// member came in.
+// member came in, and of those who have renewed its credential since but for the
+// last: they vouch for it. That of the mesh is the root's.
 func (m *Member) AdmittedBy() []ed25519.PublicKey { return slices.Clone(m.admittedBy) }
 
 // ByInvite reports whether an invite gave the membership, so that it ends with

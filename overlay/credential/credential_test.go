@@ -188,7 +188,7 @@ func TestParseRefuses(t *testing.T) {
 		{"nothing", nil, "malformed"},
 		{"an empty chain", []byte{0x80}, "no grant"},
 		{"something else", []byte("hello"), "malformed"},
-		{"more than the limit", make([]byte, MaxSize+1), "2049 bytes; at most 2048"},
+		{"more than the limit", make([]byte, MaxSize+1), "4097 bytes; at most 4096"},
 		{"bytes behind it", append(m.bob.Marshal(), 0), "malformed"},
 		{"a chain too long", must(newCredential(long)).data, "a chain of 5 grants; at most 4"},
 		{"a length in a longer form", replace("\x63bob", "\x78\x03bob"), "canonical"},

@@ -46,8 +46,9 @@ type Grant struct {
 
 // What a grant says at most.
 const (
-	MaxServices = 8    // that a member is restricted to
-	MaxUses     = 1000 // of an invite whose uses are counted
+	MaxServices   = 8    // that a member is restricted to
+	MaxUses       = 1000 // of an invite whose uses are counted
+	MaxAdmittedBy = 16   // keys that vouch for how a member came in
 )
 
 // claims is the signed part of a grant as it is encoded.
@@ -66,7 +67,7 @@ type claims struct {
 	// chain does not show any more.
 	Admitted   int64                         `cbor:"10,keyasint,omitempty"` // Unix seconds
 	NameChosen bool                          `cbor:"11,keyasint,omitempty"` // by the member itself
-	AdmittedBy [][ed25519.PublicKeySize]byte `cbor:"12,keyasint,omitempty"` // the keys that were above it
+	AdmittedBy [][ed25519.PublicKeySize]byte `cbor:"12,keyasint,omitempty"` // the keys that were above it, then or since
 }
 
 // renewed tells whether the claims say how the member came in.
@@ -80,8 +81,8 @@ func (c claims) checkOrigin() error {
 		return nil
 	case c.Kind != KindNode:
 		return fmt.Errorf("%w: an invite that was admitted", ErrInvalid)
-	case c.Admitted < 0 || c.Admitted > maxTime || len(c.AdmittedBy) == 0 || len(c.AdmittedBy) >= MaxGrants:
-		return fmt.Errorf("%w: admitted at second %d by %d keys; there are 1 to %d", ErrInvalid, c.Admitted, len(c.AdmittedBy), MaxGrants-1)
+	case c.Admitted <= 0 || c.Admitted > maxTime || len(c.AdmittedBy) == 0 || len(c.AdmittedBy) > MaxAdmittedBy:
+		return fmt.Errorf("%w: admitted at second %d by %d keys; there are 1 to %d", ErrInvalid, c.Admitted, len(c.AdmittedBy), MaxAdmittedBy)
 	}
 	return nil
 }

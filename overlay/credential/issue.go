@@ -75,17 +75,33 @@ func (i *Issuer) IssueNode(rand io.Reader, now time.Time, node ed25519.PublicKey
 
 // Renew gives a member another credential with the same name, roles and
 // restrictions, which ends at until. It says how the member came in, as the
-// present one does. Its errors are those of IssueNode.
+// present one does, and who said so until now: an admin that has lied about it is
+// found by its own key. Its errors are those of IssueNode.
 func (i *Issuer) Renew(rand io.Reader, now time.Time, m *Member, until time.Time) (*Credential, error) {
 	c := i.claims(KindNode, Terms{Name: m.Name, Roles: m.Roles, Services: m.Services, NotAfter: until}, now)
 	copy(c.Subject[:], m.Key)
-	if len(m.admittedBy) > 0 { // and not the root, which is in every chain
-		c.Admitted, c.NameChosen = m.Admitted.Unix(), m.NameChosen
-	}
-	for _, key := range m.admittedBy {
-		c.AdmittedBy = append(c.AdmittedBy, [ed25519.PublicKeySize]byte(key))
-	}
+	c.Admitted, c.NameChosen, c.AdmittedBy = max(m.Admitted.Unix(), 1), m.NameChosen, i.vouchers(m)
 	return i.issueNode(rand, now, c)
+}
+
+// vouchers returns the keys on whose word it rests how a member came in, but for
+// those that the issuer's own chain rests on anyway.
+func (i *Issuer) vouchers(m *Member) [][ed25519.PublicKeySize]byte {
+	var keys [][ed25519.PublicKeySize]byte
+	for _, key := range m.admittedBy {
+		keys = append(keys, [ed25519.PublicKeySize]byte(key))
+	}
+	if len(keys) == 0 {
+		keys = append(keys, i.mesh) // the root itself
+	}
+	for _, above := range m.Issuers {
+		key := [ed25519.PublicKeySize]byte(above.Key)
+		own := slices.ContainsFunc(i.chain, func(g grant) bool { return g.Claims.Subject == key })
+		if !own && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (i *Issuer) issueNode(rand io.Reader, now time.Time, c claims) (*Credential, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// MaxKept is how many credentials one revocation leaves in force.
+	// MaxKept is how many credentials and revocations one revocation leaves in force.
 	MaxKept = 1024
 
 	// MaxRevocation is the most bytes an encoded revocation has.
@@ -46,7 +46,7 @@ type revocationClaims struct {
 	Target []byte  `cbor:"1,keyasint"`           // a public key, or an invite's serial
 	Made   int64   `cbor:"2,keyasint"`           // Unix seconds
 	Since  int64   `cbor:"3,keyasint,omitempty"` // who was admitted by Target from then on goes too
-	Kept   []Hash  `cbor:"4,keyasint,omitempty"` // who stays, see holderOf; sorted
+	Kept   []Hash  `cbor:"4,keyasint,omitempty"` // who stays, see holderOf, and revocations that do; sorted
 	Issuer []grant `cbor:"5,keyasint,omitempty"` // the issuer's chain; none of the root
 }
 
@@ -65,10 +65,14 @@ func (c revocationClaims) checkForm() error {
 	switch {
 	case len(c.Target) != ed25519.PublicKeySize && len(c.Target) != len(Serial{}):
 		return fmt.Errorf("%w: a target of %d bytes is neither a key nor a serial", ErrInvalid, len(c.Target))
+	case bytes.Count(c.Target, []byte{0}) == len(c.Target):
+		return fmt.Errorf("%w: no target", ErrInvalid)
+	case c.Since != 0 && len(c.Target) != ed25519.PublicKeySize:
+		return fmt.Errorf("%w: of a serial nobody can tell whom it admitted", ErrInvalid)
 	case c.Made < 0 || c.Made > maxTime || c.Since < 0 || c.Since > maxTime:
 		return fmt.Errorf("%w: made at second %d for those since %d", ErrInvalid, c.Made, c.Since)
 	case len(c.Kept) > MaxKept || !slices.IsSortedFunc(c.Kept, compareHashes) || hasTwins(c.Kept):
-		return fmt.Errorf("%w: %d credentials to keep, at most %d in order", ErrInvalid, len(c.Kept), MaxKept)
+		return fmt.Errorf("%w: %d to keep; there are at most %d, in order", ErrInvalid, len(c.Kept), MaxKept)
 	case len(c.Issuer) == 0: // the root
 		return nil
 	}
@@ -93,9 +97,15 @@ type RevokeTerms struct {
 	// credential rests on the key and is not kept.
 	Since time.Time
 
-	// Keep are credentials that rest on the key and stay good, at most [MaxKept],
-	// and with each any other of the same key, name, roles and services.
+	// Keep are credentials that rest on the key and stay good, and with each any
+	// other of the same key, name, roles and services. With KeepMade they are at most
+	// [MaxKept].
 	Keep []*Credential
+
+	// KeepMade are revocations that the key made, or one whose credential rested on
+	// it, and that are to count for all that. Others don't any more, and whom they
+	// put out is in again.
+	KeepMade []*Revocation
 }
 
 func (t RevokeTerms) claims(now time.Time) revocationClaims {
@@ -108,6 +118,9 @@ func (t RevokeTerms) claims(now time.Time) revocationClaims {
 	}
 	for _, k := range t.Keep {
 		c.Kept = append(c.Kept, holderOf(k.chain))
+	}
+	for _, r := range t.KeepMade {
+		c.Kept = append(c.Kept, r.ID())
 	}
 	slices.SortFunc(c.Kept, compareHashes)
 	c.Kept = slices.Compact(c.Kept)
@@ -234,7 +247,7 @@ func (r *Revocation) verifyIssuer(mesh MeshID) error {
 		return fmt.Errorf("%w: an invite cannot revoke", ErrNotAllowed)
 	case len(c.Issuer) > 1 && c.Issuer[1].Claims.Uses > 0:
 		return ErrUnredeemed
-	case !own.Roles.Has(RoleAdmin) && !r.leaves():
+	case !own.Roles.Has(RoleAdmin) && (!r.leaves() || c.Since > 0 || len(c.Kept) > 0):
 		return fmt.Errorf("%w: %v is no admin and can revoke itself alone", ErrNotAllowed, own)
 	}
 	return nil
@@ -257,6 +270,20 @@ func (r *Revocation) leaves() bool {
 // depth is how far the issuer is from the root.
 func (r *Revocation) depth() int { return len(r.wire.Claims.Issuer) }
 
+// rank orders revocations by who made them: by depth, and members that are no
+// admins after all admins.
+func (r *Revocation) rank() int {
+	if r.plain() {
+		return MaxGrants + 1
+	}
+	return r.depth()
+}
+
+// plain tells whether the issuer is no admin, so that it can but leave.
+func (r *Revocation) plain() bool {
+	return r.depth() > 0 && !r.wire.Claims.Issuer[0].Claims.Roles.Has(RoleAdmin)
+}
+
 // holderOf names who holds a credential and what it gives, by a hash: whatever
 // else the same key is given by the same admin is another matter, but not that it
 // is given the same again, as it is when it is renewed.
@@ -277,11 +304,31 @@ type holder struct {
 	Services []string
 }
 
-func (r *Revocation) keeps(leaf Hash) bool {
-	_, found := slices.BinarySearchFunc(r.wire.Claims.Kept, leaf, compareHashes)
+func (r *Revocation) keeps(h Hash) bool {
+	_, found := slices.BinarySearchFunc(r.wire.Claims.Kept, h, compareHashes)
 	return found
 }
 
 // Reaches reports whether the issuer may put out the holder of a credential, whom
 // the revocation is of.
-func (r *Revocation) Reaches(c *Credential) bool { return r.reaches(c.chain[0].Claims, len(c.chain)) }
+func (r *Revocation) Reaches(c *Credential) bool { return r.reaches(c.chain, 0) }
+
+// reaches tells whether the issuer may put out the holder of a grant of a chain.
+// Anybody's own key is within reach, and so is an invite of anybody's, but not an
+// admin nearer to the root that came by it.
+func (r *Revocation) reaches(chain []grant, i int) bool {
+	if r.leaves() && bytes.Equal(r.wire.Claims.Target, chain[i].Claims.Subject[:]) {
+		return true
+	}
+	if i > 0 && chain[i].Claims.Kind == KindInvite {
+		i--
+	}
+	c := chain[i].Claims
+	return r.depth() <= len(chain)-i || c.Kind == KindInvite || !c.Roles.Has(RoleAdmin)
+}
+
+// RestsOn reports whether the revocation was made by a key, or by one whose
+// credential rested on it.
+func (r *Revocation) RestsOn(key ed25519.PublicKey) bool {
+	return slices.ContainsFunc(r.wire.Claims.Issuer, func(g grant) bool { return key.Equal(ed25519.PublicKey(g.Claims.Subject[:])) })
+}

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// What a set holds at most, in bytes of encoded revocations: enough for several
-// thousand, and few enough to be held by every member.
+// What a set has room for, in bytes of encoded revocations: enough for several
+// thousand, and few enough to be held by every member. The one that fills it up is
+// still taken, whatever its size.
 const (
 	MaxRevocations       = 4 << 20
 	MaxIssuerRevocations = 1 << 20 // by one issuer
@@ -58,14 +59,14 @@ func (s *Revocations) Add(rs ...*Revocation) []*Revocation {
 	return slices.DeleteFunc(added, func(r *Revocation) bool { return s.byID[r.id] == nil })
 }
 
-// All returns the set, those by the root first.
+// All returns the set, those by the root first, and members that left last.
 func (s *Revocations) All() []*Revocation {
 	all := make([]*Revocation, 0, len(s.byID))
 	for _, r := range s.byID {
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b *Revocation) int {
-		return cmp.Or(cmp.Compare(a.depth(), b.depth()), compareHashes(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), compareHashes(a.id, b.id))
 	})
 	return all
 }
@@ -79,6 +80,16 @@ func (s *Revocations) Len() int { return len(s.byID) }
 // Digest is the same for two sets exactly if they are.
 func (s *Revocations) Digest() Hash { return s.digest }
 
+// An account is what the room that an issuer takes is charged to.
+type account struct {
+	key   [ed25519.PublicKeySize]byte
+	plain bool
+}
+
+// maxLeave is charged to a member that is no admin, for the one revocation that it
+// may make.
+const maxLeave = MaxSize + 512
+
 // settle works out what follows from the set: what it has room for, which of
 // that counts, and its digest. Those nearer to the root come first, so that what
 // decides about a revocation is decided before it.
@@ -86,25 +97,38 @@ func (s *Revocations) settle() {
 	s.counts = map[string][]*Revocation{}
 	ids := sha256.New()
 	var size int
-	sizes := map[[ed25519.PublicKeySize]byte]int{}
+	sizes := map[account]int{}
 	for _, r := range s.All() {
-		key := r.issuer(s.mesh)
-		// Where one has no room, nor have those after it, however small: what is
-		// kept must not depend on the order in which it came.
-		if sizes[key] += len(r.data); sizes[key] <= MaxIssuerRevocations {
-			size += len(r.data)
+		// There is room until it is filled, by what comes before alone and by no
+		// issuer for more than its part. So the bounds are passed by a little, and
+		// what has no room never has any beside more, in whatever order that came.
+		a := account{r.issuer(s.mesh), r.plain()}
+		limit, needs := MaxIssuerRevocations, len(r.data)
+		if a.plain {
+			limit, needs = maxLeave, maxLeave // one alone
 		}
-		if sizes[key] > MaxIssuerRevocations || size > MaxRevocations {
+		if sizes[a] >= limit || size >= MaxRevocations {
 			delete(s.byID, r.id)
 			continue
 		}
+		size += min(needs, limit-sizes[a])
+		sizes[a] += needs
 		ids.Write(r.id[:])
-		if s.against(r.wire.Claims.Issuer, r.depth()) == nil {
+		if !s.void(r) {
 			target := string(r.wire.Claims.Target)
 			s.counts[target] = append(s.counts[target], r)
 		}
 	}
 	s.digest = Hash(ids.Sum(nil))
+}
+
+// void tells whether one by somebody nearer to the root puts out who made x. A key
+// never undoes what it revoked itself.
+func (s *Revocations) void(x *Revocation) bool {
+	chain := x.wire.Claims.Issuer
+	return s.against(chain, func(r *Revocation, i int) bool {
+		return r.rank() >= x.rank() || r.issuer(s.mesh) == x.issuer(s.mesh) || r.keeps(x.id) || keepsLeaf(r, chain, i)
+	}) != nil
 }
 
 // Check returns nil unless a credential is revoked. The error is [ErrRevoked] and
@@ -115,7 +139,7 @@ func (s *Revocations) Check(c *Credential) error { return s.check(c.chain) }
 func (s *Revocations) CheckInvite(inv *Invite) error { return s.check(inv.chain) }
 
 func (s *Revocations) check(chain []grant) error {
-	r := s.against(chain, MaxGrants+1)
+	r := s.against(chain, func(r *Revocation, i int) bool { return keepsLeaf(r, chain, i) })
 	if r == nil {
 		return nil
 	}
@@ -125,26 +149,12 @@ func (s *Revocations) check(chain []grant) error {
 	return fmt.Errorf("%w: %v, by %s, %s", ErrRevoked, chain[0].Claims, r.By(), stamp(r.wire.Claims.Made))
 }
 
-// against returns a revocation by somebody less deep than that which puts a chain
-// out.
-func (s *Revocations) against(chain []grant, depth int) *Revocation {
-	for i, g := range chain {
-		for _, target := range []string{string(g.Claims.Subject[:]), string(g.Claims.Serial[:])} {
-			for _, r := range s.counts[target] {
-				if r.depth() < depth && r.reaches(g.Claims, len(chain)-i) && (i == 0 || !r.keeps(holderOf(chain))) {
-					return r
-				}
-			}
-		}
-	}
-	if len(chain) == 0 {
-		return nil
-	}
-	leaf := chain[0].Claims
-	for _, key := range leaf.AdmittedBy {
-		for _, r := range s.counts[string(key[:])] {
-			since := r.wire.Claims.Since
-			if r.depth() < depth && since > 0 && leaf.Admitted >= since && r.reaches(leaf, len(chain)) {
+// against returns a revocation that puts a chain out by one of its grants and is
+// not excused.
+func (s *Revocations) against(chain []grant, excused func(r *Revocation, i int) bool) *Revocation {
+	for i := range chain {
+		for _, r := range s.of(chain[i].Claims) {
+			if r.reaches(chain, i) && !excused(r, i) {
 				return r
 			}
 		}
@@ -152,10 +162,24 @@ func (s *Revocations) against(chain []grant, depth int) *Revocation {
 	return nil
 }
 
-// reaches tells whether the issuer may put out the holder of a grant at some
-// distance from the root.
-func (r *Revocation) reaches(c claims, depth int) bool {
-	return r.leaves() || r.depth() <= depth || c.Kind == KindInvite || !c.Roles.Has(RoleAdmin)
+// of returns those that count and are of the key or the serial of a grant, or take
+// along whom its holder was admitted with.
+func (s *Revocations) of(c claims) []*Revocation {
+	list := slices.Concat(s.counts[string(c.Subject[:])], s.counts[string(c.Serial[:])])
+	for _, key := range c.AdmittedBy {
+		for _, r := range s.counts[string(key[:])] {
+			if since := r.wire.Claims.Since; since > 0 && c.Admitted >= since {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
+}
+
+// keepsLeaf tells whether a revocation of a grant above in a chain leaves the
+// chain as it is in force.
+func keepsLeaf(r *Revocation, chain []grant, i int) bool {
+	return i > 0 && len(r.wire.Claims.Kept) > 0 && r.keeps(holderOf(chain))
 }
 
 // AdmittedSince reports whether a member came in by a key, at or after a time.
@@ -170,7 +194,5 @@ func (s *Revocations) Targets(key ed25519.PublicKey) bool { return len(s.counts[
 // RestsOnRevoked reports whether a credential is good only because the
 // revocation of a key above it keeps it. It should be renewed.
 func (s *Revocations) RestsOnRevoked(c *Credential) bool {
-	return slices.ContainsFunc(c.chain[1:], func(g grant) bool {
-		return len(s.counts[string(g.Claims.Subject[:])]) > 0 || len(s.counts[string(g.Claims.Serial[:])]) > 0
-	})
+	return slices.ContainsFunc(c.chain[1:], func(g grant) bool { return len(s.of(g.Claims)) > 0 })
 }

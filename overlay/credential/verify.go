@@ -89,6 +89,9 @@ func (g grant) signedBy(key [ed25519.PublicKeySize]byte, mesh MeshID) (bool, err
 // give anything.
 func checkAuthority(chain []grant) error {
 	for i := len(chain) - 2; i >= 0; i-- {
+		if i > 0 && chain[i+1].Claims.Uses > 0 {
+			return fmt.Errorf("%w: %v has yet to be redeemed with an admin and gives nothing", ErrNotAllowed, chain[i].Claims)
+		}
 		if err := chain[i+1].Claims.mayIssue(chain[i].Claims); err != nil {
 			return fmt.Errorf("%w: %v, given by %v: %w", ErrNotAllowed, chain[i].Claims, chain[i+1].Claims, err)
 		}
