@@ -81,8 +81,8 @@ type admitter interface {
 	redeem(ctx context.Context, c *credential.Credential) ([]byte, error)
 	// adopt takes on a credential that was given to this node.
 	adopt(proof []byte) error
-	// learn takes in a member that proved to be one.
-	learn(m credential.Member, proof []byte, revoked credential.Hash)
+	// learn takes in a member that proved to be one, and was not revoked since.
+	learn(m credential.Member, proof []byte, revoked credential.Hash) error
 }
 
 // admission lets members in and nobody else: it shows this node's credential
@@ -161,8 +161,7 @@ func (a *admission) check(remote peer.ID, proof []byte) error {
 		}
 	}
 	<-a.ready // the few milliseconds in which this node starts
-	a.learn(*m, s.Credential, s.Revoked)
-	return nil
+	return a.learn(*m, s.Credential, s.Revoked)
 }
 
 // exchange gives remote a member's credential for one that it made with an
@@ -205,9 +204,14 @@ func (m *Mesh) verify(c *credential.Credential) (*credential.Member, error) {
 }
 
 // learn takes in a member that admission let in.
-func (m *Mesh) learn(member credential.Member, proof []byte, revoked credential.Hash) {
+func (m *Mesh) learn(member credential.Member, proof []byte, revoked credential.Hash) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	// While the lock is held, or else enforce may have been there in between.
+	if err := m.revoked.checkProof(proof); err != nil {
+		return err
+	}
 	m.roster.learn(member, proof, time.Now()).revoked = revoked
 	m.changeLocked()
+	return nil
 }

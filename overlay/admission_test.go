@@ -194,8 +194,9 @@ func (*fakeAdmitter) redeem(context.Context, *credential.Credential) ([]byte, er
 	return nil, ErrNoAdmin
 }
 func (*fakeAdmitter) adopt([]byte) error { return nil }
-func (f *fakeAdmitter) learn(m credential.Member, _ []byte, _ credential.Hash) {
+func (f *fakeAdmitter) learn(m credential.Member, _ []byte, _ credential.Hash) error {
 	f.learned = append(f.learned, m.Name)
+	return nil
 }
 
 // Every code on the wire becomes the error it stands for.

@@ -59,6 +59,9 @@ func (m *Mesh) enter(caller context.Context) error {
 	default:
 		return ErrNoMemberReached
 	}
+	if m.isUnredeemed() { // by one that let it in and gave it nothing
+		return credential.ErrUnredeemed
+	}
 	m.note(first)
 	if err := m.awaitTable(ctx); err != nil {
 		return fmt.Errorf("enter: %w", err)

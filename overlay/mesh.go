@@ -319,6 +319,12 @@ func (m *Mesh) aliveLocked() error {
 	return nil
 }
 
+func (m *Mesh) isUnredeemed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unredeemed
+}
+
 func (m *Mesh) isLeaving() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -105,11 +105,12 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// While the lock is held, or else enforce may have been there in between.
 	if err := m.revoked.checkProof(p.Credential); err != nil {
 		return false, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if member.ID == m.self.ID {
 		// This node's own, on its way out; or from before the clock was set
 		// back, in which case the next one has to have a larger number.

@@ -69,6 +69,8 @@ func (m *Mesh) fetchMember(ctx context.Context, id peer.ID) {
 		return // Validate has seen it
 	}
 	if member, err := p.verify(m.id, time.Now()); err == nil && member.ID == id {
-		m.learn(member, p.Credential, m.digest())
+		if err := m.learn(member, p.Credential, m.digest()); err != nil {
+			m.log.Debug("fetch member", "peer", id, "err", err)
+		}
 	}
 }

@@ -83,12 +83,6 @@ func (r *revoked) check(c *credential.Credential) error {
 	return r.set.Check(c)
 }
 
-func (r *revoked) checkInvite(inv *credential.Invite) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.set.CheckInvite(inv)
-}
-
 // checkProof is check for an encoded credential.
 func (r *revoked) checkProof(proof []byte) error {
 	c, err := credential.Parse(proof)

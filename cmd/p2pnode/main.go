@@ -21,7 +21,7 @@ const gcPercent = 30
 
 func main() {
 	debug.SetGCPercent(gcPercent)
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(hideInvites(os.Args[1:])))
 }
 
 func run(args []string) int {
