@@ -29,7 +29,21 @@
 // on it, so all that follows, the DHT included, is between members. A member's
 // name and roles are in its credential, see package credential; a credential
 // that came from an invite is exchanged for a lasting one as soon as an admin is
-// met.
+// met. An invite whose uses are counted is exchanged on the way in.
+//
+// # Who is out
+//
+// [Mesh.Revoke] puts out a member, an admin or an invite, and [Mesh.Leave] this
+// node. A revocation only ever adds to what is known, every member keeps it, and
+// whoever hears of it ends what the revoked has open. A node that comes back asks
+// what it missed before it serves anyone. [Mesh.Done] is closed at the one that is
+// out.
+//
+// # Who may use what
+//
+// [Mesh.Listen] takes rules: everyone, a role, a member by peer ID, or one whose
+// name an admin gave. They can be changed while streams are open. Those who may
+// not use a service don't find it listed.
 //
 // # How members are found
 //
@@ -41,7 +55,8 @@
 //
 // # Wire protocols
 //
-// They are described in docs/protocol.md: "/p2pnode/stream/1" for streams to
-// services, "/p2pnode/roster/1" and the presence statements, and
-// "/p2pnode/renew/1" for credentials.
+// They are described in docs/protocol.md: "/p2pnode/stream/1" and
+// "/p2pnode/services/1" for services, "/p2pnode/roster/1" and the presence
+// statements, "/p2pnode/revocations/1", and "/p2pnode/renew/1",
+// "/p2pnode/redeem/1" and "/p2pnode/claims/1" for credentials.
 package overlay

@@ -2,12 +2,14 @@ package overlay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 )
 
 // Alice founds a mesh and offers a service, Bob joins by her invite and uses it.
@@ -130,4 +132,64 @@ func ExampleParseTarget() {
 	// member "alice", service "web"
 	// member "", service "web"
 	// not a target: "alice": want MEMBER/SERVICE, or /SERVICE for the nearest
+}
+
+// A service for those whose name an admin gave, which Bob's invite does, and for
+// one of them not any more.
+func ExampleListener_SetAccess() {
+	ctx := context.Background()
+	alice, err := overlay.Open(ctx, overlay.Config{Name: "alice"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	listener, err := alice.Listen("db", overlay.NameRule("bob"), overlay.RoleRule(credential.RoleAdmin))
+	if err != nil {
+		log.Fatal(err)
+	}
+	invite, err := alice.Invite(overlay.InviteOptions{Name: "bob", Uses: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	bob, err := overlay.Join(ctx, invite.Text(), overlay.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+
+	conn, err := bob.Dial(ctx, "alice/db")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	listener.SetAccess(listener.Access().Without(overlay.NameRule("bob")))
+	_, err = bob.Dial(ctx, "alice/db")
+	fmt.Println(errors.Is(err, overlay.ErrNotPermitted))
+	// Output: true
+}
+
+// A member is put out of the mesh, and what it had open ends.
+func ExampleMesh_Revoke() {
+	ctx := context.Background()
+	alice, err := overlay.Open(ctx, overlay.Config{Name: "alice"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	invite, err := alice.Invite(overlay.InviteOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	bob, err := overlay.Join(ctx, invite.Text(), overlay.Config{Name: "bob"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+
+	if err := alice.Revoke(ctx, "bob", overlay.RevokeOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	<-bob.Done()
+	fmt.Println(errors.Is(bob.Err(), credential.ErrRevoked), len(alice.Members()))
+	// Output: true 1
 }
