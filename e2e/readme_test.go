@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -112,7 +113,7 @@ func TestReadmeTwoTerminals(t *testing.T) {
 		blockThat(t, joins).text + wait("p2pnode status --dir /tmp/bob") +
 		blockThat(t, uses).text
 	script += "p2pnode expose echo 3000 --dir /tmp/alice\nexport P2PNODE_DIR=/tmp/bob\n"
-	commands := tableCommands(t)
+	commands := tableCommands(t, "Two machines", 4)
 	for _, c := range commands {
 		script += "p2pnode unforward 8080 2>/dev/null || true\n" // that of the line before
 		script += "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | " + c + "\necho did it: '" + c + "'\n"
@@ -133,18 +134,64 @@ func TestReadmeTwoTerminals(t *testing.T) {
 	}
 }
 
-// tableCommands returns the commands of the README's table. That through ssh is
-// run by TestSSHAndRsyncThroughForward.
-func tableCommands(t *testing.T) []string {
+// tableCommands returns the commands of the table in a section of the README. That
+// through ssh is run by TestSSHAndRsyncThroughForward.
+func tableCommands(t *testing.T, section string, atLeast int) []string {
 	t.Helper()
+	_, text, _ := strings.Cut(readReadme(t), "\n## "+section+"\n")
+	text, _, _ = strings.Cut(text, "\n## ")
 	var commands []string
-	for _, row := range regexp.MustCompile("(?m)^\\| .* \\| `(p2pnode .*)` \\|$").FindAllStringSubmatch(readReadme(t), -1) {
-		commands = append(commands, row[1])
+	for _, row := range regexp.MustCompile("(?m)^\\| .* \\| (`p2pnode .*`) \\|$").FindAllStringSubmatch(text, -1) {
+		for _, span := range regexp.MustCompile("`(p2pnode [^`]*)`").FindAllStringSubmatch(row[1], -1) {
+			commands = append(commands, span[1])
+		}
 	}
-	if len(commands) < 4 {
-		t.Fatalf("the README's table has the commands %q, want at least 4", commands)
+	if len(commands) < atLeast {
+		t.Fatalf("the README's table has the commands %q, want at least %d", commands, atLeast)
 	}
 	return commands
+}
+
+// Each command of the table, as the admin, with a bob that is there whenever one
+// is named.
+func TestReadmeWhoIsIn(t *testing.T) {
+	alice := newNode(t, "alice").up()
+	var bob *node
+	for _, c := range tableCommands(t, "Who is in, and who may do what", 9) {
+		args := strings.Fields(c)[1:]
+		if i := slices.Index(args, "ID"); i >= 0 {
+			args[i] = inviteID(t, alice)
+		}
+		if args[len(args)-1] == "bob" || slices.Contains(args, "--with-admitted-since") {
+			if bob == nil {
+				bob = newNode(t, "bob")
+				bob.join(alice.run("invite", "--name", "bob"))
+			}
+		}
+		t.Logf("%s: %.200s", c, alice.run(args...))
+		if args[0] == "revoke" {
+			if err := bob.cmd.Wait(); err == nil {
+				t.Errorf("%s: bob's process ends without an error", c)
+			}
+			bob = nil
+		}
+	}
+	if err := alice.cmd.Wait(); err != nil {
+		t.Errorf("who leaves ends with %v: %s", err, alice.stderr)
+	}
+}
+
+// inviteID returns the ID of one of a node's invites.
+func inviteID(t *testing.T, n *node) string {
+	t.Helper()
+	var info struct {
+		ID string `json:"id"`
+	}
+	line, _, _ := strings.Cut(n.run("invite", "list", "--json"), "\n")
+	if err := json.Unmarshal([]byte(line), &info); err != nil || info.ID == "" {
+		t.Fatalf("invite list --json = %q, %v, want an ID", line, err)
+	}
+	return info.ID
 }
 
 // What up prints is a line that can be pasted, after which up is enough.
