@@ -39,6 +39,12 @@ const otherDir = `that node can be used as it is, or ended with "p2pnode down"; 
 
 const brokeOff = `what has arrived is not all of it; "p2pnode status", on the member that has the service, may say why`
 
+const asNewMember = `an admin of the mesh can make a new invite ("p2pnode invite"); join with it and another --dir, as a new member`
+
+const anotherInvite = `ask an admin of the mesh for another ("p2pnode invite")`
+
+const adminUp = "try again once an admin of the mesh is up and can be reached from the others"
+
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
 var writableDir = fmt.Sprintf("give a --dir that you can write, or set %s", dirVariable)
@@ -59,6 +65,10 @@ var hints = []struct {
 	{p2p.ErrKeyExposed, control.CodeKeyExposed, "if nobody else can have read it: chmod 600 on that file"},
 	{overlay.ErrNameFixed, control.CodeNameFixed, "leave --name out; or give another --dir, and join from there"},
 	{overlay.ErrOtherMesh, control.CodeOtherMesh, "give another --dir to be in both meshes"},
+	{credential.ErrRevoked, control.CodeRevoked, asNewMember},
+	{overlay.ErrInviteUsed, control.CodeInviteUsed, anotherInvite},
+	{overlay.ErrNoAdmin, control.CodeNoAdmin, adminUp},
+	{credential.ErrUnredeemed, control.CodeNoAdmin, adminUp},
 	{credential.ErrExpired, control.CodeExpired, `ask an admin of the mesh for a new invite ("p2pnode invite"), and join with it`},
 	{credential.ErrNotYetValid, control.CodeBadClock, "set this machine's clock, or have that of the machine set that made the invite"},
 	{credential.ErrWrongMesh, control.CodeBadInvite, "ask an admin of the mesh for an invite"},
@@ -85,6 +95,15 @@ var hintsByCode = map[control.Code]string{
 	control.CodeBroken:        brokeOff,
 	control.CodeUnreachable:   `"p2pnode peers" shows who is up`,
 	control.CodeBusy:          "try again in a moment",
+	control.CodeNotPermitted:  `the member that has the service can let you use it with "p2pnode allow"; an invite may restrict you to others`,
+	control.CodeNotMember:     "one of the two nodes is not, or no longer, in the mesh; an admin can tell which with \"p2pnode whois\"",
+	control.CodeRevoked:       asNewMember,
+	control.CodeExpired:       asNewMember,
+	control.CodeBadClock:      "set the clock of this machine, or that of the other",
+	control.CodeOtherMesh:     "that node is in another mesh; join that one from another --dir",
+	control.CodeInviteUsed:    anotherInvite,
+	control.CodeNoAdmin:       adminUp,
+	control.CodeUnknownInvite: `"p2pnode invite list", on the admin that made it, lists the invites`,
 	control.CodeNotAdmin:      "ask the member that founded the mesh, or another admin",
 	control.CodeInUse:         "choose another port; port 0 takes a free one",
 	control.CodeNoAddress:     "choose an address that this machine has",

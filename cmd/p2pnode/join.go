@@ -14,11 +14,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// joinName is that of the command that alone takes an invite.
+const joinName = "join"
+
 // joinCommand enters a mesh by an invite, and then runs as up does.
 func joinCommand(e *env) *cobra.Command {
 	var flags nodeFlags
 	cmd := &cobra.Command{
-		Use:   "join INVITE | FILE | -",
+		Use:   joinName + " INVITE | FILE | -",
 		Short: "Join a mesh by an invite, and run this node",
 		Long: `Join the mesh of an invite, and run this node in the foreground until
 interrupted; later, "p2pnode up" comes back to it. The invite is a secret: read

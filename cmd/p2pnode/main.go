@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/spf13/cobra"
 )
 
@@ -74,6 +76,11 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// isInvite tells whether an argument is an invite, which no error may repeat.
+func isInvite(arg string) bool {
+	return len(arg) > credential.MaxName && credential.LooksLikeInvite(arg)
+}
+
 // exactArgs is cobra's, with the command's usage in the error.
 func exactArgs(n int) cobra.PositionalArgs {
 	takes := [...]string{"no argument", "one argument", "two arguments"}[n]
@@ -114,6 +121,9 @@ streams between them, by name. No account, no server, no root.
 			if e.dir == "" && cmd.Flags().Changed("dir") {
 				return usagef("--dir is empty")
 			}
+			if cmd.Name() != joinName && slices.ContainsFunc(args, isInvite) {
+				return usagef(`an invite is a secret, and for "p2pnode join" alone; "p2pnode invite list" shows by which ID it is known`)
+			}
 			e.begun = true
 			return nil
 		},
@@ -132,9 +142,9 @@ streams between them, by name. No account, no server, no root.
 	flags.BoolVar(&e.json, "json", false, "answer in JSON, one object a line")
 	flags.BoolVarP(&e.verbose, "verbose", "v", false, "say on standard error what the node does")
 	root.AddCommand(
-		upCommand(e), joinCommand(e), inviteCommand(e), downCommand(e),
-		statusCommand(e), peersCommand(e), pingCommand(e), idCommand(e),
-		exposeCommand(e), unexposeCommand(e), forwardCommand(e), unforwardCommand(e), connectCommand(e),
+		upCommand(e), joinCommand(e), inviteCommand(e), downCommand(e), leaveCommand(e), revokeCommand(e),
+		statusCommand(e), peersCommand(e), whoisCommand(e), pingCommand(e), idCommand(e),
+		exposeCommand(e), unexposeCommand(e), allowCommand(e), denyCommand(e), accessCommand(e), forwardCommand(e), unforwardCommand(e), connectCommand(e),
 		demoCommand(e), versionCommand(e),
 	)
 	return root

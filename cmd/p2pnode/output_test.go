@@ -56,6 +56,8 @@ func TestJSON(t *testing.T) {
 func TestTables(t *testing.T) {
 	seen := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
 	counts := control.Counts{Open: 1, Total: 2, Failed: 3, Sent: 2048, Received: 5, Error: "connection refused"}
+	everyone := []control.Rule{{Rule: "everyone"}}
+	admins := []control.Rule{{Rule: "role:admin"}, {Rule: "alice"}}
 	var got bytes.Buffer
 	if err := writeMembers(&got, []control.Member{
 		{Name: "alice", ID: "12D3KooWa", Roles: "member,admin,relay", Up: true, Path: "lan", RTT: 0.256},
@@ -69,10 +71,36 @@ func TestTables(t *testing.T) {
 	if err := writeStatus(&got, control.Node{
 		Name: "bob", ID: "12D3KooWb", Mesh: "abcd", Roles: "member", Expires: seen, Members: 3, Up: 1, PID: 42, Since: time.Now(),
 		Addrs:    []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001"), multiaddr.StringCast("/ip6/::1/tcp/4001")},
-		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts}, {Service: "db", Target: "unix:/s"}},
+		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts, Allow: everyone}, {Service: "db", Target: "unix:/s", Allow: admins}},
+		Only:     []string{"web", "db"},
 		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}},
 	}); err != nil {
 		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	if err := writeAccess(&got, []control.Access{
+		{Service: "db", Allow: admins, Deny: []control.Rule{{Rule: "12D3KooWb", Name: "bob"}}},
+		{Service: "nothing"},
+		{Service: "web", Allow: everyone},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	if err := writeInvites(&got, []control.InviteInfo{
+		{ID: "abcd", Name: "bob", Roles: "member", Services: []string{"web", "db"}, Uses: 3, Used: []string{"12D3KooWa"}, Expires: seen, State: control.InviteOpen},
+		{ID: "efgh", Roles: "member,relay", Used: []string{"12D3KooWa", "12D3KooWb"}, Expires: seen, State: control.InviteRevoked},
+		{ID: "ijkl", Roles: "member,relay", Uses: 1, Used: []string{"12D3KooWa"}, Expires: seen, State: control.InviteUsedUp},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	for _, who := range []control.Whois{
+		{Member: control.Member{Name: "bob", ID: "12D3KooWb", Roles: "member", Up: true, Path: "lan", RTT: 0.256, Expires: seen, Admitted: seen, NameChosen: true, Only: []string{"web"}}, Offers: []string{"db", "web"}},
+		{Member: control.Member{Name: "carol", ID: "12D3KooWc", Roles: "member", Expires: seen, Admitted: seen}, NoOffers: "connection refused"},
+	} {
+		if err := writeWhois(&got, who); err != nil {
+			t.Fatal(err)
+		}
 	}
 	got.WriteByte('\n')
 	if err := writeDemo(&got, []demoResult{

@@ -36,18 +36,30 @@ func writeStatus(w io.Writer, n control.Node) error {
 	t.row("id", n.ID)
 	t.row("mesh", n.Mesh)
 	t.row("roles", fmt.Sprintf("%s, until %s", n.Roles, n.Expires.Format(time.DateOnly)))
+	t.row("renewal", "by an admin that is up, in the second half of that time")
+	if len(n.Only) > 0 {
+		t.row("may use", mayUse(n.Only))
+	}
 	t.row("members", fmt.Sprintf("%d others known, %d up", n.Members, n.Up))
 	t.row("running", fmt.Sprintf("process %d, for %v", n.PID, time.Since(n.Since).Round(time.Second)))
 	for i, a := range n.Addrs {
 		t.row(first(i, "addresses"), a.String()+"/p2p/"+n.ID)
 	}
 	for i, x := range n.Exposed {
-		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s", x.Service, x.Target, traffic(x.Counts)))
+		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, x.Target, forWhom(x), traffic(x.Counts)))
 	}
 	for i, f := range n.Forwards {
 		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s", f.Listen, f.Target, traffic(f.Counts)))
 	}
 	return t.flush()
+}
+
+// forWhom tells whom a service is for if not for everyone.
+func forWhom(x control.Exposed) string {
+	if len(x.Deny) == 0 && len(x.Allow) == 1 && x.Allow[0].Rule == "everyone" {
+		return ""
+	}
+	return ` for some, see "p2pnode access"`
 }
 
 func first(i int, label string) string {

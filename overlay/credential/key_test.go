@@ -35,3 +35,17 @@ func TestKeyOf(t *testing.T) {
 		})
 	}
 }
+
+func FuzzKeyOf(f *testing.F) {
+	f.Add([]byte(testPeer(f, 2)))
+	f.Add([]byte("hello"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		key, err := KeyOf(peer.ID(data))
+		if err != nil {
+			return
+		}
+		if id, err := PeerID(key); err != nil || string(id) != string(data) {
+			t.Errorf("PeerID(KeyOf(%x)) = %x, %v, want the same", data, string(id), err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -35,4 +36,17 @@ func TestCheckName(t *testing.T) {
 			checkErr(t, "CheckName", CheckName(tt.name), tt.want, "name")
 		})
 	}
+}
+
+func FuzzCheckName(f *testing.F) {
+	good := regexp.MustCompile(`\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\z`)
+	f.Add("alice")
+	f.Add("web-01")
+	f.Add("-")
+	f.Add("a\n")
+	f.Fuzz(func(t *testing.T, name string) {
+		if err := CheckName(name); (err == nil) != good.MatchString(name) {
+			t.Errorf("CheckName(%q) = %v, want it to go by %v", name, err, good)
+		}
+	})
 }

@@ -143,7 +143,7 @@ func (s *Revocations) check(chain []grant) error {
 	if r == nil {
 		return nil
 	}
-	if r.leaves() {
+	if r.leaves() && r.issuer(s.mesh) == chain[0].Claims.Subject {
 		return fmt.Errorf("%w: %v left %s", ErrRevoked, chain[0].Claims, stamp(r.wire.Claims.Made))
 	}
 	return fmt.Errorf("%w: %v, by %s, %s", ErrRevoked, chain[0].Claims, r.By(), stamp(r.wire.Claims.Made))

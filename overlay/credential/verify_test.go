@@ -190,6 +190,11 @@ var grantFields = []struct {
 	{"not before", func(to *grant, from grant) { to.Claims.NotBefore = from.Claims.NotBefore }},
 	{"not after", func(to *grant, from grant) { to.Claims.NotAfter = from.Claims.NotAfter }},
 	{"serial", func(to *grant, from grant) { to.Claims.Serial = from.Claims.Serial }},
+	{"uses", func(to *grant, from grant) { to.Claims.Uses = from.Claims.Uses }},
+	{"services", func(to *grant, from grant) { to.Claims.Services = from.Claims.Services }},
+	{"admitted", func(to *grant, from grant) { to.Claims.Admitted = from.Claims.Admitted }},
+	{"name chosen", func(to *grant, from grant) { to.Claims.NameChosen = from.Claims.NameChosen }},
+	{"admitted by", func(to *grant, from grant) { to.Claims.AdmittedBy = from.Claims.AdmittedBy }},
 	{"claims", func(to *grant, from grant) { to.Claims = from.Claims }},
 	{"signature", func(to *grant, from grant) { to.Signature = from.Signature }},
 	{"all", func(to *grant, from grant) { *to = from }},
@@ -207,6 +212,8 @@ func TestVerifyRefusesSwappedFields(t *testing.T) {
 		l.Roles ^= RoleRelay
 		l.Serial = Serial{1}
 		l.Kind = 3 - l.Kind
+		l.Uses, l.Services = 7, []string{"x"}
+		l.Admitted, l.NameChosen, l.AdmittedBy = 7, true, [][32]byte{{7}}
 	}
 	mesh := MeshID(testPublic(9))
 	chain, other := forge(t, 9, ours), forge(t, 8, theirs)

@@ -16,7 +16,8 @@ type Node struct {
 	Name     string                `json:"name"`
 	Roles    string                `json:"roles"`
 	Mesh     string                `json:"mesh"`
-	Expires  time.Time             `json:"expires"` // when its credential ends
+	Expires  time.Time             `json:"expires"`                 // when its credential ends
+	Only     []string              `json:"restricted_to,omitempty"` // the services that it may use, if not all
 	Addrs    []multiaddr.Multiaddr `json:"addrs"`
 	PID      int                   `json:"pid"`
 	Since    time.Time             `json:"since"`
@@ -37,14 +38,46 @@ type Member struct {
 	Path    string     `json:"path,omitempty"`   // empty without a connection
 	RTT     float64    `json:"rtt_ms,omitempty"` // milliseconds, as last measured
 	Seen    *time.Time `json:"seen,omitempty"`   // when it was last known to be up
+
+	Expires    time.Time `json:"expires,omitzero"`  // when its credential ends
+	Admitted   time.Time `json:"admitted,omitzero"` // when it came in
+	NameChosen bool      `json:"name_chosen,omitempty"`
+	Only       []string  `json:"restricted_to,omitempty"` // the services that it may use, if not all
 }
 
-// Exposed is a service that the node offers.
+// A Whois tells of one member.
+type Whois struct {
+	Member
+	Offers   []string `json:"offers"`              // the services of it that this node may use
+	NoOffers string   `json:"no_offers,omitempty"` // why they are not known
+}
+
+// Exposed is a service that the node offers. As a request it has the rules as
+// they were typed.
 type Exposed struct {
 	Version int    `json:"v"`
 	Service string `json:"service"`
 	Target  string `json:"target"`
 	Counts
+	Allow []Rule `json:"allow,omitempty"`
+	Deny  []Rule `json:"deny,omitempty"`
+}
+
+// An Access says who may use a service that the node offers: whom a rule of
+// Allow is true of and none of Deny. As a request it has the rules to add to
+// either.
+type Access struct {
+	Version int    `json:"v"`
+	Service string `json:"service"`
+	Allow   []Rule `json:"allow"`
+	Deny    []Rule `json:"deny"`
+}
+
+// A Rule says of whom something is true.
+type Rule struct {
+	Rule string `json:"rule"`           // "everyone", "role:admin", a peer ID or a name
+	Name string `json:"name,omitempty"` // of the member that has the peer ID
+	Note string `json:"note,omitempty"` // what may surprise whoever made the rule
 }
 
 // A Forward is a local socket tied to a service.
@@ -70,6 +103,64 @@ type InviteOptions struct {
 	Expires time.Duration `json:"expires,omitempty"` // nanoseconds
 	Roles   string        `json:"roles,omitempty"`
 	Name    string        `json:"name,omitempty"`
+
+	Uses     int      `json:"uses,omitempty"` // 0 is any number
+	Services []string `json:"services,omitempty"`
+}
+
+// An InviteInfo is what is known of an invite that the node made.
+type InviteInfo struct {
+	Version  int         `json:"v"`
+	ID       string      `json:"id"`
+	Name     string      `json:"name,omitempty"`
+	Roles    string      `json:"roles"`
+	Services []string    `json:"services,omitempty"` // the only ones that who joins may use
+	Uses     int         `json:"uses"`               // 0 is any number
+	Used     []string    `json:"used"`               // peer IDs of who joined by it
+	Made     time.Time   `json:"made"`
+	Expires  time.Time   `json:"expires"`
+	State    InviteState `json:"state"`
+}
+
+// An InviteState tells what an invite is still good for.
+type InviteState string
+
+// The states of an invite.
+const (
+	InviteOpen    InviteState = "open"
+	InviteUsedUp  InviteState = "used-up"
+	InviteExpired InviteState = "expired"
+	InviteRevoked InviteState = "revoked"
+)
+
+// A Revocation puts out a member or an invite, and with it those that it
+// admitted from a time on, if one is given.
+type Revocation struct {
+	Who   string    `json:"who"`
+	Since time.Time `json:"with_admitted_since,omitzero"`
+}
+
+// Revoked tells who is out.
+type Revoked struct {
+	Version int    `json:"v"`
+	Invite  string `json:"invite,omitempty"`  // its ID, if it was an invite
+	Unknown bool   `json:"unknown,omitempty"` // this node had not heard of that invite
+	Out     []Out  `json:"out"`
+}
+
+// Out is a member that was put out.
+type Out struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Left tells what a node gave up.
+type Left struct {
+	Version int    `json:"v"`
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Mesh    string `json:"mesh"`
+	RootKey string `json:"root_key,omitempty"` // the file that stays, from the command only
 }
 
 // An Invite is the text that lets its holder join.
@@ -109,9 +200,10 @@ const (
 	CodeInUse         Code = "address-in-use"
 	CodeNoAddress     Code = "no-such-address" // this machine does not have it
 	CodeDenied        Code = "access-denied"   // by the system
+	CodeUnknownInvite Code = "unknown-invite"
 )
 
-// The codes of what a command finds by itself.
+// The codes of what a command finds by itself, and some of them a node too.
 const (
 	CodeNotRunning  Code = "not-running"
 	CodeDirInUse    Code = "directory-in-use"
@@ -127,6 +219,9 @@ const (
 	CodeCorrupt     Code = "corrupt"
 	CodeKeyExposed  Code = "key-exposed"
 	CodeInterrupted Code = "interrupted"
+	CodeRevoked     Code = "revoked"
+	CodeInviteUsed  Code = "invite-used"
+	CodeNoAdmin     Code = "no-admin"
 )
 
 // An Error is what can't be done, and why.

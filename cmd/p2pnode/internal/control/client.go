@@ -84,14 +84,57 @@ func (c *Client) Invite(ctx context.Context, o InviteOptions) (Invite, error) {
 	return call[Invite](ctx, c, http.MethodPost, "invites", o)
 }
 
+// Invites lists the invites that the node made.
+func (c *Client) Invites(ctx context.Context) ([]InviteInfo, error) {
+	return call[[]InviteInfo](ctx, c, http.MethodGet, "invites", nil)
+}
+
+// Revoke puts a member or an invite out of the mesh.
+func (c *Client) Revoke(ctx context.Context, r Revocation) (Revoked, error) {
+	return call[Revoked](ctx, c, http.MethodPost, "revocations", r)
+}
+
+// Leave gives up the node's membership. It returns once the node has ended.
+func (c *Client) Leave(ctx context.Context) (Left, error) {
+	return call[Left](ctx, c, http.MethodPost, "leave", nil)
+}
+
+// Whois tells of a member, given by name, peer ID or an address of it.
+func (c *Client) Whois(ctx context.Context, who string) (Whois, error) {
+	return call[Whois](ctx, c, http.MethodPost, "whois?member="+url.QueryEscape(who), nil)
+}
+
 // Ping measures one round trip to a member.
 func (c *Client) Ping(ctx context.Context, member string) (Pong, error) {
 	return call[Pong](ctx, c, http.MethodPost, "ping?member="+url.QueryEscape(member), nil)
 }
 
-// Expose offers what listens at target as a service.
-func (c *Client) Expose(ctx context.Context, service, target string) (Exposed, error) {
-	return call[Exposed](ctx, c, http.MethodPost, "exposed", Exposed{Service: service, Target: target})
+// Expose offers what listens at target as a service, to those that the rules
+// are true of, or to all if there is none.
+func (c *Client) Expose(ctx context.Context, service, target string, allow ...string) (Exposed, error) {
+	return call[Exposed](ctx, c, http.MethodPost, "exposed", Exposed{Service: service, Target: target, Allow: rules(allow)})
+}
+
+// Allow lets others use a service too.
+func (c *Client) Allow(ctx context.Context, service string, who ...string) (Access, error) {
+	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Allow: rules(who)})
+}
+
+// Deny keeps some from a service.
+func (c *Client) Deny(ctx context.Context, service string, who ...string) (Access, error) {
+	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Deny: rules(who)})
+}
+
+// Access tells who may use each service that the node offers.
+func (c *Client) Access(ctx context.Context) ([]Access, error) {
+	return call[[]Access](ctx, c, http.MethodGet, "access", nil)
+}
+
+func rules(texts []string) (out []Rule) {
+	for _, text := range texts {
+		out = append(out, Rule{Rule: text})
+	}
+	return out
 }
 
 // Unexpose withdraws a service.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -114,8 +115,43 @@ func TestGoingWithoutAWordBreaksTheStream(t *testing.T) {
 	}
 }
 
+// A stream that is given up for a reason breaks with that, after what was sent.
+func TestAbortTellsWhy(t *testing.T) {
+	for _, text := range []string{"not permitted", "two\r\nlines", strings.Repeat("long", maxReason), strings.Repeat("\x01", 2*maxReason)} {
+		stream := dialFake(t, func(c *Conn) {
+			_, _ = c.Write([]byte("part"))
+			_ = c.Abort(&Error{Version: Version, Code: CodeNotPermitted, Text: text})
+		})
+		got, err := io.ReadAll(stream)
+		var why *Error
+		if string(got) != "part" || !errors.Is(err, ErrBroken) || !errors.As(err, &why) {
+			t.Fatalf("ReadAll = %q, %v, want part, %v and why", got, err, ErrBroken)
+		}
+		if want := text[:min(len(text), maxReason)]; why.Code != CodeNotPermitted || why.Text != want {
+			t.Errorf("ReadAll = %s, %q, want %s, %q", why.Code, why.Text, CodeNotPermitted, want)
+		}
+		if _, again := stream.Read(make([]byte, 1)); again != err {
+			t.Errorf("Read again = %v, want %v", again, err)
+		}
+	}
+}
+
+// A reason is bounded.
+func TestEndlessReason(t *testing.T) {
+	c := openFake(t, flood(upgraded+"!\"", strings.Repeat("x", 1<<16), make(chan int, 1)))
+	stream, err := c.Dial(testContext(t), "alice/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	var why *Error
+	if _, err := stream.Read(make([]byte, 1)); err == nil || err == io.EOF || errors.As(err, &why) {
+		t.Errorf("Read = %v, want an error without a reason", err)
+	}
+}
+
 func TestChunksThatAreNone(t *testing.T) {
-	for _, text := range []string{"hello", "zz\r\nhello\r\n", "-1\r\nx\r\n", "fffffffffffffffff\r\nx", "1\r\nxy\r\n", "0", "5\r\nhel", "\r\n\r\n"} {
+	for _, text := range []string{"hello", "zz\r\nhello\r\n", "-1\r\nx\r\n", "fffffffffffffffff\r\nx", "1\r\nxy\r\n", "0", "0\n", "!{}\r\n", "!\r\n", "+1\r\nx\r\n", "0x1\r\nx\r\n", "5\r\nhel", "\r\n\r\n"} {
 		c := openFake(t, say(upgraded+text))
 		stream, err := c.Dial(testContext(t), "alice/web")
 		if err != nil {
@@ -135,6 +171,7 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte("0\r\n\r\n"), uint16(1))
 	f.Add(bytes.Repeat([]byte{0}, 10000), uint16(5000))
 	f.Add([]byte{}, uint16(0))
+	f.Add([]byte("!{}\r\n"), uint16(0))
 	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
 		near, far := net.Pipe()
 		defer near.Close()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
-	"github.com/p2pnode/p2pnode/overlay/credential"
 )
 
 // A Daemon serves the control socket of one mesh.
@@ -26,6 +25,8 @@ type Daemon struct {
 	stop  context.CancelFunc
 
 	streams sync.WaitGroup // that are being carried
+	leaving sync.Mutex     // held while the node leaves: the mesh is out before all is written
+	editing sync.Mutex     // held while it is changed who may use a service
 
 	down    chan struct{} // closed when the node has let go of its directory
 	downErr error         // set before
@@ -44,9 +45,9 @@ const (
 	closeTimeout = 2 * time.Second
 )
 
-// Serve runs a mesh's control socket until ctx ends or the node is told to go
-// down. Then it closes the socket and the mesh and ends what it set up. The
-// error is what of that failed.
+// Serve runs a mesh's control socket until ctx ends, the node is told to go down,
+// or is out of the mesh. Then it closes the socket and the mesh and ends what it
+// set up. The error is what of that failed, or why others put the node out.
 func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Logger) error {
 	d := newDaemon(ctx, mesh, log)
 	server := &http.Server{
@@ -60,15 +61,33 @@ func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Lo
 	var err error
 	select {
 	case <-d.ctx.Done():
-		l.Close() // from now on it says that no node is running
-		if err := <-failed; !errors.Is(err, net.ErrClosed) {
-			log.Debug("control socket", "err", err)
-		}
+		d.closeSocket(l, failed)
+	case <-mesh.Done():
+		d.closeSocket(l, failed)
 	case err = <-failed:
 	}
-	err = errors.Join(err, d.close(), finish(server))
+	d.leaving.Lock()
+	err = errors.Join(err, d.putOut(), d.close(), finish(server))
+	d.leaving.Unlock()
 	d.streams.Wait()
 	return err
+}
+
+// closeSocket has it said from now on that no node is running.
+func (d *Daemon) closeSocket(l net.Listener, served <-chan error) {
+	l.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) {
+		d.log.Debug("control socket", "err", err)
+	}
+}
+
+// putOut returns why others have put this node out of the mesh, if they have.
+func (d *Daemon) putOut() error {
+	err := d.mesh.Err()
+	if err == nil || errors.Is(err, overlay.ErrLeft) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("this node is out of the mesh: %w", err)
 }
 
 func newDaemon(ctx context.Context, mesh *overlay.Mesh, log *slog.Logger) *Daemon {
@@ -126,7 +145,7 @@ func (d *Daemon) node() control.Node {
 	n := control.Node{
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
-		Mesh: d.mesh.ID().String(), Expires: self.Expires, Addrs: d.mesh.Addrs(),
+		Mesh: d.mesh.ID().String(), Expires: self.Expires, Only: self.Services, Addrs: d.mesh.Addrs(),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
 	}
@@ -140,49 +159,6 @@ func (d *Daemon) node() control.Node {
 		}
 	}
 	return n
-}
-
-func (d *Daemon) members() []control.Member {
-	var out []control.Member
-	for _, m := range d.mesh.Members() {
-		v := control.Member{
-			Version: control.Version,
-			ID:      m.ID.String(), Name: m.Name, Roles: m.Roles.String(), Self: m.Self, Up: m.Up,
-			RTT: milliseconds(m.RTT),
-		}
-		if m.Path != 0 {
-			v.Path = m.Path.String()
-		}
-		if !m.Up && !m.Seen.IsZero() {
-			v.Seen = &m.Seen
-		}
-		out = append(out, v)
-	}
-	return out
-}
-
-func (d *Daemon) invite(o control.InviteOptions) (control.Invite, error) {
-	options := overlay.InviteOptions{Expires: o.Expires, Name: o.Name}
-	if o.Expires < 0 {
-		return control.Invite{}, badRequestf("expires %v: an invite needs some time", o.Expires)
-	}
-	if o.Name != "" {
-		if err := credential.CheckName(o.Name); err != nil {
-			return control.Invite{}, badRequest{err}
-		}
-	}
-	if o.Roles != "" {
-		roles, err := credential.ParseRoles(o.Roles)
-		if err != nil {
-			return control.Invite{}, badRequest{err}
-		}
-		options.Roles = roles
-	}
-	inv, err := d.mesh.Invite(options)
-	if err != nil {
-		return control.Invite{}, err
-	}
-	return control.Invite{Version: control.Version, ID: inv.ID().String(), Invite: inv.Text(), Expires: inv.Grant().NotAfter}, nil
 }
 
 func (d *Daemon) ping(ctx context.Context, member string) (control.Pong, error) {

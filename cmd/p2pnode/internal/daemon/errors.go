@@ -37,12 +37,22 @@ var codes = []struct {
 	status int
 }{
 	{overlay.ErrBadTarget, control.CodeBadRequest, http.StatusBadRequest},
+	{overlay.ErrBadRule, control.CodeBadRequest, http.StatusBadRequest},
 	{credential.ErrInvalid, control.CodeBadRequest, http.StatusBadRequest},
+	{overlay.ErrUnknownInvite, control.CodeUnknownInvite, http.StatusNotFound},
+	{overlay.ErrInviteUsed, control.CodeInviteUsed, http.StatusForbidden},
+	{overlay.ErrNoAdmin, control.CodeNoAdmin, http.StatusBadGateway},
+	{credential.ErrUnredeemed, control.CodeNoAdmin, http.StatusBadGateway},
+	{credential.ErrRevoked, control.CodeRevoked, http.StatusForbidden}, // before what else a dial met
+	{credential.ErrExpired, control.CodeExpired, http.StatusForbidden},
+	{credential.ErrNotYetValid, control.CodeBadClock, http.StatusForbidden},
+	{credential.ErrWrongMesh, control.CodeOtherMesh, http.StatusForbidden},
 	{overlay.ErrUnknownMember, control.CodeUnknownMember, http.StatusNotFound},
 	{overlay.ErrNoProvider, control.CodeNoProvider, http.StatusNotFound}, // may have one of the next inside
 	{overlay.ErrNoService, control.CodeNoService, http.StatusNotFound},
 	{overlay.ErrNotPermitted, control.CodeNotPermitted, http.StatusForbidden},
 	{overlay.ErrBusy, control.CodeBusy, http.StatusServiceUnavailable},
+	{overlay.ErrNotMember, control.CodeNotMember, http.StatusForbidden},
 	{p2p.ErrReset, control.CodeBroken, http.StatusBadGateway},
 	{overlay.ErrNotAdmin, control.CodeNotAdmin, http.StatusForbidden},
 	{overlay.ErrServiceExists, control.CodeExists, http.StatusConflict},

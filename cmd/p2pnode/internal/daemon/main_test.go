@@ -35,8 +35,19 @@ type served struct {
 	ended chan error // gets what Serve returns
 }
 
-// serve runs a mesh until the test ends.
+// serve runs a mesh until the test ends, which must go well.
 func serve(t testing.TB, mesh *overlay.Mesh) *served {
+	t.Helper()
+	s := serveOut(t, mesh)
+	t.Cleanup(func() {
+		s.stop()
+		s.wait(t)
+	})
+	return s
+}
+
+// serveOut runs a mesh until the test ends.
+func serveOut(t testing.TB, mesh *overlay.Mesh) *served {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "d") // a socket's path must not be long
 	if err != nil {
@@ -52,7 +63,7 @@ func serve(t testing.TB, mesh *overlay.Mesh) *served {
 	go func() { s.ended <- Serve(ctx, l, mesh, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		stop()
-		s.wait(t)
+		_ = s.result(t)
 	})
 	if s.Client, err = control.Open(dir); err != nil {
 		t.Fatal(err)
@@ -64,14 +75,20 @@ func serve(t testing.TB, mesh *overlay.Mesh) *served {
 // wait waits until the node has ended, which must go well.
 func (s *served) wait(t testing.TB) {
 	t.Helper()
+	if err := s.result(t); err != nil {
+		t.Errorf("Serve = %v", err)
+	}
+}
+
+// result waits until the node has ended, and returns how.
+func (s *served) result(t testing.TB) error {
+	t.Helper()
 	select {
 	case err := <-s.ended:
 		s.ended <- err
-		if err != nil {
-			t.Errorf("Serve = %v", err)
-		}
+		return err
 	case <-time.After(patience):
-		t.Errorf("Serve has not ended after %v", patience)
+		return fmt.Errorf("it has not ended after %v", patience)
 	}
 }
 

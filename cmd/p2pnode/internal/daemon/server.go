@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay/forward"
@@ -27,13 +29,31 @@ func (d *Daemon) routes() http.Handler {
 			}
 			return d.invite(o)
 		},
-		"POST /v1/ping": func(r *http.Request) (any, error) { return d.ping(r.Context(), query(r, "member")) },
+		"GET /v1/invites": func(*http.Request) (any, error) { return d.invites() },
+		"POST /v1/revocations": func(r *http.Request) (any, error) {
+			o, err := decode[control.Revocation](r)
+			if err != nil {
+				return nil, err
+			}
+			return d.revoke(r.Context(), o)
+		},
+		"POST /v1/leave": func(r *http.Request) (any, error) { return d.leave(r.Context()) },
+		"POST /v1/whois": func(r *http.Request) (any, error) { return d.whois(r.Context(), query(r, "member")) },
+		"POST /v1/ping":  func(r *http.Request) (any, error) { return d.ping(r.Context(), query(r, "member")) },
 		"POST /v1/exposed": func(r *http.Request) (any, error) {
 			e, err := decode[control.Exposed](r)
 			if err != nil {
 				return nil, err
 			}
-			return d.expose(e.Service, e.Target)
+			return d.expose(e)
+		},
+		"GET /v1/access": func(*http.Request) (any, error) { return d.listAccess(), nil },
+		"POST /v1/access": func(r *http.Request) (any, error) {
+			a, err := decode[control.Access](r)
+			if err != nil {
+				return nil, err
+			}
+			return d.editAccess(a)
 		},
 		"DELETE /v1/exposed": func(r *http.Request) (any, error) { return nil, d.unexpose(query(r, "service")) },
 		"POST /v1/forwards": func(r *http.Request) (any, error) {
@@ -113,8 +133,35 @@ func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
 		stream.Reset()
 		return
 	}
-	if err := forward.Join(d.ctx, conn, stream); err != nil {
+	if err := forward.Join(d.ctx, untold{conn}, stream); err != nil {
 		d.log.Debug("stream broke", "service", target, "err", err)
+		d.tell(conn, err)
+	}
+}
+
+// An untold is a stream to a command that is still to be told why it breaks.
+type untold struct{ *control.Conn }
+
+// Reset wakes whoever waits on the stream.
+func (u untold) Reset() error { return u.SetDeadline(time.Unix(1, 0)) }
+
+// tell gives a stream to a command up, and tells why if that is more than that
+// it broke.
+func (d *Daemon) tell(conn *control.Conn, err error) {
+	if out := d.mesh.Err(); out != nil && !errors.Is(out, net.ErrClosed) {
+		err = out
+	} else if cause := errors.Unwrap(err); cause != nil {
+		err = cause // without the ends of the joint, which say nothing to a user
+	}
+	code, _ := codeOf(err)
+	switch code {
+	case control.CodeRevoked, control.CodeExpired, control.CodeNotPermitted, control.CodeNotMember:
+		err = conn.Abort(&control.Error{Version: control.Version, Code: code, Text: err.Error()})
+	default:
+		err = conn.Reset()
+	}
+	if err != nil {
+		d.log.Debug("tell that a stream broke", "err", err)
 	}
 }
 

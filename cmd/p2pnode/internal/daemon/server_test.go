@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -43,6 +44,17 @@ func TestBadRequests(t *testing.T) {
 		{"invite that has ended", "POST", "invites", `{"expires":-1}`, 400, "needs some time"},
 		{"invite for no name", "POST", "invites", `{"name":"A B"}`, 400, "only a-z"},
 		{"invite for no role", "POST", "invites", `{"roles":"king"}`, 400, `no role \"king\"`},
+		{"invite for too many", "POST", "invites", `{"uses":1001}`, 400, "not 0 to 1000"},
+		{"invite for less than nobody", "POST", "invites", `{"uses":-1}`, 400, "not 0 to 1000"},
+		{"invite to no service", "POST", "invites", `{"services":["A B"]}`, 400, "only a-z"},
+		{"invite to too many services", "POST", "invites", `{"services":["a","b","c","d","e","f","g","h","i"]}`, 400, "at most 8"},
+		{"revocation of nobody", "POST", "revocations", `{}`, 404, "no such member"},
+		{"revocation since no time", "POST", "revocations", `{"who":"a","with_admitted_since":"36h"}`, 400, "request body"},
+		{"nobody to look up", "POST", "whois", "", 404, "no such member"},
+		{"exposed by no rule", "POST", "exposed", `{"service":"web","target":"3000","allow":[{"rule":"role:king"}]}`, 400, `no role \"king\"`},
+		{"exposed and denied", "POST", "exposed", `{"service":"web","target":"3000","deny":[{"rule":"bob"}]}`, 400, "exposed first"},
+		{"access without rules", "POST", "access", `{"service":"web"}`, 400, "nobody to allow or deny"},
+		{"access to no service", "POST", "access", `{"service":"web","allow":[{"rule":"bob"}]}`, 404, "no such service is exposed"},
 		{"no service", "POST", "exposed", `{"target":"3000"}`, 400, "service name"},
 		{"no target", "POST", "exposed", `{"service":"web"}`, 400, "address"},
 		{"port 0", "POST", "exposed", `{"service":"web","target":"0"}`, 400, "port 0"},
@@ -105,7 +117,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := decode[control.Exposed](httptest.NewRequest(http.MethodPost, "/v1/exposed", bytes.NewReader(data)))
-		if err != nil || again != e {
+		if err != nil || !reflect.DeepEqual(again, e) {
 			t.Errorf("decode(%s) = %+v, %v, want %+v", data, again, err, e)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/credential"
@@ -16,8 +17,11 @@ import (
 )
 
 type exposed struct {
-	target forward.Address
-	expose *forward.Expose
+	target   forward.Address
+	expose   *forward.Expose
+	listener *overlay.Listener
+
+	names map[peer.ID]string // that rules were made of; guarded by the Daemon's lock
 }
 
 type forwarded struct {
@@ -26,12 +30,30 @@ type forwarded struct {
 	forward *forward.Forward
 }
 
-func (d *Daemon) expose(service, target string) (control.Exposed, error) {
-	addr, err := forward.ParseAddress(target)
+func (d *Daemon) expose(want control.Exposed) (control.Exposed, error) {
+	service := want.Service
+	addr, err := forward.ParseAddress(want.Target)
 	if err != nil {
 		return control.Exposed{}, badRequest{err}
 	}
-	l, err := d.mesh.Listen(service)
+	if len(want.Allow) > maxRules {
+		return control.Exposed{}, badRequestf("more than %d rules", maxRules)
+	}
+	if len(want.Deny) > 0 {
+		return control.Exposed{}, badRequestf("a service is exposed first, and then denied to some")
+	}
+	allow, err := d.resolveAll(want.Allow)
+	if err != nil {
+		return control.Exposed{}, err
+	}
+	access := overlay.Access{Allow: []overlay.Rule{overlay.Everyone}}
+	if len(allow) > 0 {
+		access = overlay.Access{}
+	}
+	for _, n := range allow {
+		access = access.With(n.rule)
+	}
+	l, err := d.mesh.ListenAccess(service, access)
 	if err != nil {
 		return control.Exposed{}, exposeError(service, err)
 	}
@@ -40,12 +62,13 @@ func (d *Daemon) expose(service, target string) (control.Exposed, error) {
 		l.Close()
 		return control.Exposed{}, badRequest{errors.Unwrap(err)} // without "forward", which here is another thing
 	}
-	e := &exposed{addr, x}
+	e := &exposed{target: addr, expose: x, listener: l, names: map[peer.ID]string{}}
+	d.remember(e, allow)
 	if !d.keep(func() { d.exposed[service] = e }) {
 		return control.Exposed{}, errors.Join(errDown, x.Close())
 	}
 	d.awaitFound(l)
-	return e.view(service), nil
+	return d.exposedView(service, e, allow), nil
 }
 
 // foundTimeout is how long an answer waits for others to be able to find what
@@ -159,8 +182,12 @@ func listenName(a net.Addr) string {
 	return a.String()
 }
 
-func (e *exposed) view(service string) control.Exposed {
-	return control.Exposed{Version: control.Version, Service: service, Target: e.target.String(), Counts: counts(e.expose.Stats())}
+func (d *Daemon) exposedView(service string, e *exposed, made []named) control.Exposed {
+	a := d.accessView(service, e, made)
+	return control.Exposed{
+		Version: control.Version, Service: service, Target: e.target.String(), Counts: counts(e.expose.Stats()),
+		Allow: a.Allow, Deny: a.Deny,
+	}
 }
 
 func (f *forwarded) view(listen string) control.Forward {
@@ -177,10 +204,11 @@ func counts(s forward.Stats) control.Counts {
 
 func (d *Daemon) listExposed() []control.Exposed {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	exposed := maps.Clone(d.exposed)
+	d.mu.Unlock()
 	out := []control.Exposed{}
-	for _, name := range slices.Sorted(maps.Keys(d.exposed)) {
-		out = append(out, d.exposed[name].view(name))
+	for _, name := range slices.Sorted(maps.Keys(exposed)) {
+		out = append(out, d.exposedView(name, exposed[name], nil))
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,7 +15,9 @@ import (
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/overlay/overlaytest"
+	"github.com/p2pnode/p2pnode/p2p"
 )
 
 func wantCode(t *testing.T, call string, err error, code control.Code) {
@@ -161,7 +164,7 @@ func TestNothingIsSetUpAfterTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if _, err := d.expose("web", "3000"); !errors.Is(err, errDown) {
+	if _, err := d.expose(control.Exposed{Service: "web", Target: "3000"}); !errors.Is(err, errDown) {
 		t.Errorf("expose = %v, want %v", err, errDown)
 	}
 	if _, err := d.forward("unix:"+filepath.Join(dir, "s"), "/web"); !errors.Is(err, errDown) {
@@ -207,6 +210,16 @@ func TestCodes(t *testing.T) {
 		{overlay.ErrNoService, control.CodeNoService},
 		{errors.Join(overlay.ErrNoProvider, overlay.ErrNoService), control.CodeNoProvider},
 		{overlay.ErrNotPermitted, control.CodeNotPermitted},
+		{overlay.ErrNotMember, control.CodeNotMember},
+		{errors.Join(&p2p.DialError{}, credential.ErrRevoked), control.CodeRevoked},
+		{errors.Join(overlay.ErrNotMember, credential.ErrExpired), control.CodeExpired},
+		{credential.ErrNotYetValid, control.CodeBadClock},
+		{credential.ErrWrongMesh, control.CodeOtherMesh},
+		{overlay.ErrInviteUsed, control.CodeInviteUsed},
+		{overlay.ErrNoAdmin, control.CodeNoAdmin},
+		{credential.ErrUnredeemed, control.CodeNoAdmin},
+		{overlay.ErrUnknownInvite, control.CodeUnknownInvite},
+		{fmt.Errorf("%w: %w", overlay.ErrBadRule, credential.ErrInvalid), control.CodeBadRequest},
 		{overlay.ErrBusy, control.CodeBusy},
 		{overlay.ErrNotAdmin, control.CodeNotAdmin},
 		{overlay.ErrServiceExists, control.CodeExists},
