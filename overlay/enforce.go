@@ -105,7 +105,7 @@ func (m *Mesh) end(reason error) {
 	m.changeLocked()
 	m.mu.Unlock()
 
-	m.log.Error("this node is out of the mesh", "err", reason)
+	m.log.Info("this node is out of the mesh", "err", reason)
 	cut.abort()
 	for _, l := range services {
 		l.Close()

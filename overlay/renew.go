@@ -79,12 +79,12 @@ func (m *Mesh) issuer() (*credential.Issuer, time.Time, error) {
 // from an invite and ends with it, and otherwise in its second half.
 func (m *Mesh) runRenew() {
 	for {
-		if !m.renewalDue().After(time.Now()) {
+		if !m.RenewalDue().After(time.Now()) {
 			if err := m.renew(); err != nil && m.ctx.Err() == nil {
 				m.log.Debug("renew credential", "err", err)
 			}
 		}
-		wait := min(max(time.Until(m.renewalDue()), renewRetry), renewCheck)
+		wait := min(max(time.Until(m.RenewalDue()), renewRetry), renewCheck)
 		select {
 		case <-m.ctx.Done():
 			return
@@ -94,8 +94,9 @@ func (m *Mesh) runRenew() {
 	}
 }
 
-// renewalDue returns when the credential is to be renewed.
-func (m *Mesh) renewalDue() time.Time {
+// RenewalDue returns from when on this node asks the admins it is connected to for
+// another credential. Once it has one, that is later.
+func (m *Mesh) RenewalDue() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {

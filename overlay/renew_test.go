@@ -46,7 +46,7 @@ func TestRenewalDue(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := ownedBy(t, tt.who)
 			m.keys.root = tt.root
-			if got := m.renewalDue(); !got.Equal(tt.want) {
+			if got := m.RenewalDue(); !got.Equal(tt.want) {
 				t.Errorf("renewalDue = %v, want %v", got, tt.want)
 			}
 		})

@@ -69,7 +69,7 @@ func TestTables(t *testing.T) {
 	}
 	got.WriteByte('\n')
 	if err := writeStatus(&got, control.Node{
-		Name: "bob", ID: "12D3KooWb", Mesh: "abcd", Roles: "member", Expires: seen, Members: 3, Up: 1, PID: 42, Since: time.Now(),
+		Name: "bob", ID: "12D3KooWb", Mesh: "abcd", Roles: "member", Expires: seen, Renewal: seen, Members: 3, Up: 1, PID: 42, Since: time.Now(),
 		Addrs:    []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001"), multiaddr.StringCast("/ip6/::1/tcp/4001")},
 		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts, Allow: everyone}, {Service: "db", Target: "unix:/s", Allow: admins}},
 		Only:     []string{"web", "db"},

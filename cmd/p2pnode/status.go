@@ -36,7 +36,7 @@ func writeStatus(w io.Writer, n control.Node) error {
 	t.row("id", n.ID)
 	t.row("mesh", n.Mesh)
 	t.row("roles", fmt.Sprintf("%s, until %s", n.Roles, n.Expires.Format(time.DateOnly)))
-	t.row("renewal", "by an admin that is up, in the second half of that time")
+	t.row("renewal", fmt.Sprintf("from %s on, by an admin that is up", n.Renewal.Format(time.DateOnly)))
 	if len(n.Only) > 0 {
 		t.row("may use", mayUse(n.Only))
 	}

@@ -17,6 +17,7 @@ type Node struct {
 	Roles    string                `json:"roles"`
 	Mesh     string                `json:"mesh"`
 	Expires  time.Time             `json:"expires"`                 // when its credential ends
+	Renewal  time.Time             `json:"renewal"`                 // from when on an admin is asked for another
 	Only     []string              `json:"restricted_to,omitempty"` // the services that it may use, if not all
 	Addrs    []multiaddr.Multiaddr `json:"addrs"`
 	PID      int                   `json:"pid"`

@@ -27,7 +27,7 @@ func TestJSON(t *testing.T) {
 		value any
 	}{
 		{"node", Node{
-			Version: Version, ID: "12D3KooW", Name: "alice", Roles: "member,admin,relay", Mesh: "abcd", Expires: when,
+			Version: Version, ID: "12D3KooW", Name: "alice", Roles: "member,admin,relay", Mesh: "abcd", Expires: when, Renewal: when,
 			Addrs: []multiaddr.Multiaddr{addr}, PID: 42, Since: when, Up: 1, Members: 2,
 			Exposed: []Exposed{exposed}, Forwards: []Forward{forward},
 		}},

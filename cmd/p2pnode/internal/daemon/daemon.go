@@ -145,7 +145,7 @@ func (d *Daemon) node() control.Node {
 	n := control.Node{
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
-		Mesh: d.mesh.ID().String(), Expires: self.Expires, Only: self.Services, Addrs: d.mesh.Addrs(),
+		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
 	}
