@@ -54,6 +54,10 @@ func (e *refusalError) Error() string   { return e.err.Error() }
 func (e *refusalError) Unwrap() []error { return []error{e.code, e.err} }
 
 func refusalFor(err error) error {
+	var known *refusalError
+	if errors.As(err, &known) {
+		return err
+	}
 	for code, meaning := range refusalMeaning {
 		if errors.Is(err, meaning) {
 			return &refusalError{code, err}
@@ -194,7 +198,8 @@ func (m *Mesh) digest() credential.Hash { return m.revoked.digest() }
 
 func (m *Mesh) verify(c *credential.Credential) (*credential.Member, error) {
 	if err := m.alive(); err != nil {
-		return nil, err
+		// Not the error itself: that this node is out does not mean that the other is.
+		return nil, &refusalError{p2p.RefusedBusy, fmt.Errorf("this node is going: %v", err)}
 	}
 	member, err := c.Verify(m.id, time.Now())
 	if err != nil {

@@ -140,6 +140,9 @@ const (
 	maxHeld = 1 << 15
 	maxIDs  = 1024
 
+	// maxFetched is more bytes than a full set has, which ends with what fills it.
+	maxFetched = credential.MaxRevocations + 16*credential.MaxRevocation
+
 	// maxHeldFrame is that of a frame with IDs or a revocation.
 	maxHeldFrame = max(maxIDs*40, credential.MaxRevocation) + 64
 )
@@ -273,7 +276,7 @@ func writeHeld(w io.Writer, digest credential.Hash, all []*credential.Revocation
 // is good.
 func readRevocations(r io.Reader) ([]*credential.Revocation, error) {
 	var out []*credential.Revocation
-	for size := 0; size <= credential.MaxRevocations; {
+	for size := 0; size <= maxFetched; {
 		data, err := wire.ReadFrame(r, credential.MaxRevocation)
 		if errors.Is(err, io.EOF) {
 			return out, nil
@@ -288,7 +291,7 @@ func readRevocations(r io.Reader) ([]*credential.Revocation, error) {
 		out = append(out, x)
 		size += len(data)
 	}
-	return out, fmt.Errorf("more than %d bytes of revocations", credential.MaxRevocations)
+	return out, fmt.Errorf("more than %d bytes of revocations", maxFetched)
 }
 
 // receiveRevocation takes in what came by gossip. What is valid and news goes on
