@@ -91,10 +91,29 @@ func (m *Mesh) awaitTable(ctx context.Context) error {
 	return m.table.Ready(ctx)
 }
 
-// wasRefused tells whether a peer that was reached did not let this node in.
+// wasRefused tells whether a peer that was reached did not let this node in, for a
+// reason that stays.
 func wasRefused(err error) bool {
-	var refused *p2p.RefusedError
-	return errors.As(err, &refused) && !refused.Here && !errors.Is(err, p2p.RefusedBusy)
+	return refusalWhere(err, func(r *p2p.RefusedError) bool { return !r.Here && !errors.Is(r, p2p.RefusedBusy) }) != nil
+}
+
+// refusalWhere returns a refusal for which ok is true, of all that an error has in
+// it: several peers may have been tried.
+func refusalWhere(err error, ok func(*p2p.RefusedError) bool) *p2p.RefusedError {
+	if r, is := err.(*p2p.RefusedError); is && ok(r) {
+		return r
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return refusalWhere(e.Unwrap(), ok)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			if r := refusalWhere(one, ok); r != nil {
+				return r
+			}
+		}
+	}
+	return nil
 }
 
 // wasRevoked tells whether a peer that was reached says that this node is revoked.
@@ -188,14 +207,21 @@ func (m *Mesh) search(ctx context.Context, id peer.ID, failed error) error {
 
 // explain puts the error that a refusal code stands for into err's chain.
 func explain(err error) error {
-	var code p2p.Refusal
-	if !errors.As(err, &code) {
+	meaning := meaningOf(err)
+	if meaning == nil || errors.Is(err, meaning) {
 		return err
 	}
-	if meaning := refusalMeaning[code]; meaning != nil && !errors.Is(err, meaning) {
-		return fmt.Errorf("%w: %w", meaning, err)
+	return fmt.Errorf("%w: %w", meaning, err)
+}
+
+// meaningOf returns the error for the first refusal in err that has one.
+func meaningOf(err error) error {
+	var code p2p.Refusal
+	means := func(err error) bool { return errors.As(err, &code) && refusalMeaning[code] != nil }
+	if refusalWhere(err, func(r *p2p.RefusedError) bool { return means(r) }) == nil && !means(err) {
+		return nil
 	}
-	return err
+	return refusalMeaning[code]
 }
 
 // note takes in that there is a connection to a peer, and where the peer is.
