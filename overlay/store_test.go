@@ -414,16 +414,37 @@ func TestWriteUntilKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := lastWritten(t, s) + 1; ; n++ {
-		// The number, and enough beside it that pages are split and freed.
-		value := strconv.Itoa(n)
-		err := s.put(membersBucket, map[string][]byte{
-			"number": []byte(value), "same": []byte(value),
-			fmt.Sprint("peer ", n%60): bytes.Repeat([]byte{byte(n), 1}, n*37%300),
-		})
-		if err != nil {
+		if err := s.put(membersBucket, valuesOf(n)); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println(writtenMark + value)
+		fmt.Println(writtenMark + strconv.Itoa(n))
+	}
+}
+
+// valuesOf returns what write n writes: its number, twice, and enough beside it
+// that pages are split and freed.
+func valuesOf(n int) map[string][]byte {
+	value := []byte(strconv.Itoa(n))
+	return map[string][]byte{
+		"number": value, "same": value,
+		fmt.Sprint("peer ", n%writtenPeers): bytes.Repeat([]byte{byte(n), 1}, n*37%300),
+	}
+}
+
+const writtenPeers = 60
+
+// checkWritten checks that all that was written up to n is there as the last
+// write of it left it, and nothing else.
+func checkWritten(t testing.TB, s store, n int) {
+	t.Helper()
+	want := newMemoryStore()
+	for i := max(1, n-writtenPeers+1); i <= n; i++ {
+		if err := want.put(membersBucket, valuesOf(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := contents(t, s), contents(t, want); !maps.Equal(got, want) {
+		t.Errorf("after write %d the store has %q, want %q", n, got, want)
 	}
 }
 
@@ -443,10 +464,19 @@ func lastWritten(t testing.TB, s store) int {
 	return n
 }
 
+// kills is how often a writer is killed.
+const kills = 1000
+
+// After each kill the state opens, whole, and every write that had returned is
+// there, with all that was written before.
 func TestKilledWhileWriting(t *testing.T) {
 	t.Parallel()
+	rounds := kills
+	if testing.Short() {
+		rounds /= 20
+	}
 	dir := t.TempDir()
-	for round := range 50 {
+	for round := range rounds {
 		said := killWriter(t, dir, 1+round%7, round == 0)
 		s, err := openStore(dir)
 		if err != nil {
@@ -454,6 +484,8 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		if got := lastWritten(t, s); got < said || got > said+1 {
 			t.Errorf("after kill %d the store has %d, want %d, or the one that was being written", round+1, got, said)
+		} else {
+			checkWritten(t, s, got)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

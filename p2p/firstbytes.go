@@ -23,8 +23,13 @@ import (
 const (
 	firstBytesSize    = 3
 	firstBytesTimeout = admissionTimeout
-	maxSilent         = maxTransientConns / 2
-	maxAddressSilent  = maxSilent / 8
+)
+
+// A connection has a turn from when it is accepted until its handshake is
+// through: both may be drawn out, and cost alike.
+const (
+	maxHandshakes        = maxTransientConns / 4
+	maxAddressHandshakes = maxHandshakes / 2
 )
 
 // A sharingUpgrader is an upgrader whose listeners wait for first bytes.
@@ -62,7 +67,7 @@ func (a arrival) drop() {
 
 func newFirstBytes(l transport.GatedMaListener, timeout time.Duration) *firstBytes {
 	f := &firstBytes{
-		listener: l, timeout: timeout, turns: turns{max: maxSilent, maxEach: maxAddressSilent},
+		listener: l, timeout: timeout, turns: turns{max: maxHandshakes, maxEach: maxAddressHandshakes},
 		ready: make(chan arrival), failed: make(chan struct{}),
 	}
 	f.life, f.end = context.WithCancel(context.Background())
@@ -103,15 +108,9 @@ func (f *firstBytes) rests(err error) bool {
 }
 
 func (f *firstBytes) take(a arrival) {
-	from := addressOf(a.conn.RemoteMultiaddr())
-	if !f.turns.take(from) {
-		a.drop()
-		return
-	}
-	f.work.Go(func() {
-		defer f.turns.done(from)
-		f.pass(a)
-	})
+	turn := f.turns.take(addressOf(a.conn.RemoteMultiaddr()), func() { a.conn.Close() })
+	a.scope = &strangerScope{a.scope, func() { f.turns.done(turn) }}
+	f.work.Go(func() { f.pass(a) })
 }
 
 // pass hands a connection on when its first bytes are in.

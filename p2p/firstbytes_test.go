@@ -97,16 +97,23 @@ func TestFirstBytesDoNotCome(t *testing.T) {
 	f := newTestFirstBytes(t, 20*time.Millisecond)
 	hungUp(t, dialTCP(t, f.Addr(), ""))
 	hungUp(t, dialTCP(t, f.Addr(), "he"))
-	until(t, "no turn is taken", func() bool { return f.turns.free() == maxSilent })
+	until(t, "no turn is taken", func() bool { return f.turns.count() == 0 })
 }
 
 func TestFirstBytesOfTooMany(t *testing.T) {
 	f := newTestFirstBytes(t, 10*patience)
-	for range maxAddressSilent {
+	oldest := dialTCP(t, f.Addr(), "")
+	for range maxAddressHandshakes - 1 {
 		dialTCP(t, f.Addr(), "")
 	}
-	until(t, "one address has all it may have", func() bool { return f.turns.free() == maxSilent-maxAddressSilent })
-	hungUp(t, dialTCP(t, f.Addr(), ""))
+	until(t, "one address has all it may have", func() bool { return f.turns.count() == maxAddressHandshakes })
+	dialTCP(t, f.Addr(), "hello")
+	c, _, err := f.Accept()
+	if err != nil {
+		t.Fatalf("Accept beside too many that say nothing = %v, want nil", err)
+	}
+	c.Close()
+	hungUp(t, oldest)
 }
 
 func TestFirstBytesAfterAcceptFails(t *testing.T) {
@@ -129,7 +136,7 @@ func TestFirstBytesAfterAcceptFails(t *testing.T) {
 	t.Run("by Close", func(t *testing.T) {
 		f := newTestFirstBytes(t, 10*patience)
 		silent := dialTCP(t, f.Addr(), "")
-		until(t, "a connection waits", func() bool { return f.turns.free() < maxSilent })
+		until(t, "a connection waits", func() bool { return f.turns.count() > 0 })
 		f.Close()
 		f.Close()
 		hungUp(t, silent)

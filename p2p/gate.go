@@ -96,21 +96,18 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 // enter runs the exchange on a connection that this node made.
 func (g *gate) enter(c network.Conn) error {
 	g.raise(c.RemotePeer()) // for the streams that the peer opens once it has admitted this node
-	return g.exchange(c, g.timeout, true, func(s exchangeStream) error {
+	return g.exchange(g.life, c, g.timeout, true, func(s exchangeStream) error {
 		return ask(s, g.admission, c.RemotePeer())
 	})
 }
 
 // letIn runs the exchange on a connection that the peer made.
 func (g *gate) letIn(c network.Conn) error {
-	from := addressOf(c.RemoteMultiaddr())
-	if !g.turns.take(from) {
-		return g.exchange(c, g.farewell, false, func(s exchangeStream) error {
-			return refuse(s, c.RemotePeer(), RefusedBusy)
-		})
-	}
-	defer g.turns.done(from)
-	return g.exchange(c, g.timeout, false, func(s exchangeStream) error {
+	ctx, cancel := context.WithCancelCause(g.life)
+	defer cancel(nil)
+	turn := g.turns.take(addressOf(c.RemoteMultiaddr()), func() { cancel(RefusedBusy) })
+	defer g.turns.done(turn)
+	return g.exchange(ctx, c, g.timeout, false, func(s exchangeStream) error {
 		return answer(s, raisingAdmission{g.admission, g.raise}, c.RemotePeer())
 	})
 }
@@ -131,8 +128,8 @@ func (a raisingAdmission) Check(remote peer.ID, proof []byte) error {
 }
 
 // exchange calls run with the stream of the exchange, for at most timeout.
-func (g *gate) exchange(c network.Conn, timeout time.Duration, open bool, run func(exchangeStream) error) error {
-	ctx, cancel := context.WithTimeout(g.life, timeout)
+func (g *gate) exchange(ctx context.Context, c network.Conn, timeout time.Duration, open bool, run func(exchangeStream) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s, err := firstStream(ctx, c, open)
 	if err != nil {
@@ -142,8 +139,13 @@ func (g *gate) exchange(c network.Conn, timeout time.Duration, open bool, run fu
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) }) // frees a Read or Write that hangs
 	defer stop()
 	err = run(s)
-	if err != nil && !open && ctx.Err() == nil {
+	switch {
+	case err == nil || open:
+	case ctx.Err() == nil:
 		g.awaitHangUp(s)
+	case errors.Is(context.Cause(ctx), RefusedBusy):
+		_ = s.SetDeadline(time.Now().Add(g.farewell))
+		return refuse(s, c.RemotePeer(), RefusedBusy)
 	}
 	return err
 }

@@ -177,78 +177,77 @@ func TestStalledPeersBlockNobody(t *testing.T) {
 	}
 }
 
+// Who comes when too many stall is let in, and who has stalled the longest goes.
 func TestTooManyStalledPeers(t *testing.T) {
 	for _, over := range transports {
 		t.Run(over.name, func(t *testing.T) {
 			t.Parallel()
+			const most = 3
 			n := newGatedNode(t, Config{Admission: secret("word"), Listen: addrs(over.listen)}, func(g *gate) {
 				g.timeout = 10 * patience
-				g.turns.max, g.turns.maxEach = 3, 3
+				g.turns.max, g.turns.maxEach = most, most
 			})
-			release := make(chan struct{})
 			var all []<-chan struct{}
-			for range 3 {
-				begun, ended := make(chan struct{}), make(chan struct{})
-				attack(t, n, func(c network.Conn) {
-					defer close(ended)
-					s, err := firstStream(context.Background(), c, true)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					s.Write([]byte{admissionVersion})
-					close(begun)
-					<-release
-				})
-				await(t, "a peer begins to stall", begun)
+			for i := range most {
+				started, ended := stall(t, n, stalls[1].send)
+				await(t, "a peer begins to stall", started)
+				until(t, "its turn is taken", func() bool { return n.gate.turns.count() == i+1 })
 				all = append(all, ended)
 			}
-			until(t, "all turns are taken", func() bool { return n.gate.turns.free() == 0 })
 			member := newTestNode(t, Config{Admission: secret("word")})
-			err := member.Connect(testContext(t), n.ID(), n.Addrs()...)
-			checkIs(t, "Connect while too many are being admitted", err, RefusedBusy)
-			close(release)
-			for _, ended := range all {
-				await(t, "the stalled peer goes", ended)
+			if err := member.Connect(testContext(t), n.ID(), n.Addrs()...); err != nil {
+				t.Errorf("Connect while too many are being admitted = %v, want nil", err)
 			}
-			until(t, "a turn is free", func() bool { return n.gate.turns.free() > 0 })
-			if err := member.Connect(testContext(t), n.ID()); err != nil {
-				t.Errorf("Connect once there is room = %v, want nil", err)
+			await(t, "the oldest has to go", all[0])
+			for _, ended := range all[1:] {
+				select {
+				case <-ended:
+					t.Error("a peer has to go that is not the oldest")
+				default:
+				}
 			}
 		})
 	}
 }
 
-func (t *turns) free() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.max - t.all
-}
-
 func TestTurns(t *testing.T) {
 	a, b := addressOf(multiaddr.StringCast("/ip4/10.0.0.1/tcp/1")), addressOf(multiaddr.StringCast("/ip4/10.0.0.2/tcp/1"))
-	turns := turns{max: 3, maxEach: 2}
-	for i, step := range []struct {
-		from netip.Prefix
-		done bool
-		want bool
+	for _, tt := range []struct {
+		name string
+		from []netip.Prefix // who takes turns, in order
+		ends int            // which the last one ends, or -1
 	}{
-		{a, false, true}, {a, false, true}, {a, false, false}, // one address has its share
-		{b, false, true}, {b, false, false}, // and then all are taken
-		{a, true, false}, {b, false, true}, {a, false, false},
-		{b, true, false}, {b, true, false}, {a, true, false}, {a, false, true},
+		{"one", []netip.Prefix{a}, -1},
+		{"as many as an address may have", []netip.Prefix{a, a}, -1},
+		{"one more of an address", []netip.Prefix{b, a, a, a}, 1},
+		{"as many as there may be", []netip.Prefix{a, b, a}, -1},
+		{"one more of all", []netip.Prefix{b, a, a, b}, 0},
 	} {
-		if step.done {
-			turns.done(step.from)
-			continue
-		}
-		if got := turns.take(step.from); got != step.want {
-			t.Errorf("step %d: take(%v) = %v, want %v", i, step.from, got, step.want)
-		}
-	}
-	turns.done(a)
-	if turns.all != 0 || len(turns.each) != 0 {
-		t.Errorf("when all are done, %d are counted, of addresses %v", turns.all, turns.each)
+		t.Run(tt.name, func(t *testing.T) {
+			turns := turns{max: 3, maxEach: 2}
+			ended := make(chan int, len(tt.from))
+			var held []*turn
+			for i, from := range tt.from {
+				held = append(held, turns.take(from, func() { ended <- i }))
+			}
+			left := len(tt.from)
+			if tt.ends >= 0 {
+				if got := <-ended; got != tt.ends {
+					t.Errorf("the turn that ends is %d, want %d", got, tt.ends)
+				}
+				left--
+			}
+			if got := turns.count(); got != left {
+				t.Errorf("count() = %d, want %d", got, left)
+			}
+			for _, u := range held {
+				turns.done(u)
+				turns.done(u) // again, which does nothing
+			}
+			if got := turns.count(); got != 0 || len(ended) > 0 {
+				t.Errorf("count() when all are done = %d, with %d more ended, want none", got, len(ended))
+			}
+		})
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	coreconnmgr "github.com/libp2p/go-libp2p/core/connmgr"
@@ -185,10 +188,13 @@ func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.Resou
 	}
 	// Here reuse is of one socket for listening and dialing, without
 	// SO_REUSEPORT. When it is off, each dial leaves a socket open for ever.
+	begun := new(handshakes)
 	conns, err := quicreuse.NewConnManager(reset, token,
-		quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
+		quicreuse.VerifySourceAddress(func(from net.Addr) bool {
+			return begun.count.Load() >= trustedHandshakes || rm.VerifySourceAddress(from)
+		}),
 		quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-			return chargeQUIC(ctx, rm, info)
+			return chargeQUIC(ctx, rm, begun, info)
 		}),
 	)
 	if err != nil {
@@ -201,9 +207,32 @@ func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.Resou
 	return t, conns.Close, nil
 }
 
+// handshakes counts the QUIC connections whose handshake is not through.
+type handshakes struct{ count atomic.Int32 }
+
+const (
+	// trustedHandshakes is how many may go on before who begins another has to
+	// show, by a round trip, that it gets what it is sent. Until it has, the
+	// node keeps nothing of it.
+	trustedHandshakes = 64
+
+	// maxQUICHandshakes leaves others of the transient connections to TCP.
+	maxQUICHandshakes = maxTransientConns / 4
+)
+
+// begin counts one more, until end is called, unless there are too many.
+func (h *handshakes) begin() (end func(), err error) {
+	end = sync.OnceFunc(func() { h.count.Add(-1) })
+	if h.count.Add(1) > maxQUICHandshakes {
+		end()
+		return nil, errors.New("too many QUIC handshakes at once")
+	}
+	return end, nil
+}
+
 // chargeQUIC makes a QUIC connection count from its first packet on, not only
 // once its handshake is through.
-func chargeQUIC(ctx context.Context, rm network.ResourceManager, info *quic.ClientInfo) (context.Context, error) {
+func chargeQUIC(ctx context.Context, rm network.ResourceManager, begun *handshakes, info *quic.ClientInfo) (context.Context, error) {
 	addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
 	if err != nil {
 		return ctx, err
@@ -212,6 +241,12 @@ func chargeQUIC(ctx context.Context, rm network.ResourceManager, info *quic.Clie
 	if err != nil {
 		return ctx, err
 	}
+	end, err := begun.begin()
+	if err != nil {
+		scope.Done()
+		return ctx, err
+	}
+	scope = &strangerScope{scope, end}
 	context.AfterFunc(ctx, scope.Done)
 	return network.WithConnManagementScope(ctx, scope), nil
 }

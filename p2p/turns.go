@@ -2,8 +2,11 @@ package p2p
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -11,45 +14,97 @@ import (
 const (
 	// maxAdmissions bounds how many connections from outside may be in the
 	// exchange at once: each is a peer that has shown nothing yet.
-	maxAdmissions = 512
+	maxAdmissions = 256
 
 	// maxAddressAdmissions bounds those from one address, so that one that
-	// stalls on purpose does not keep the others out.
-	maxAddressAdmissions = maxAdmissions / 4
+	// stalls on purpose leaves room for the others.
+	maxAddressAdmissions = maxAdmissions / 2
 )
 
-// turns counts what goes on at once, in all and by address.
+// turns are what goes on at once, bounded in all and by address. Who comes when
+// there are too many takes the turn of the oldest: an honest peer needs
+// milliseconds, and one that stalls is the oldest soon. If it were the newcomer
+// that has to go, then who stalls would keep everybody out.
 type turns struct {
 	max, maxEach int
 
 	mu   sync.Mutex
-	all  int
-	each map[netip.Prefix]int
+	held []*turn // the oldest first
 }
 
-// take tells whether there is room for one more, which then has to be done.
-func (t *turns) take(from netip.Prefix) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.all >= t.max || t.each[from] >= t.maxEach {
-		return false
-	}
-	if t.each == nil {
-		t.each = map[netip.Prefix]int{}
-	}
-	t.all++
-	t.each[from]++
-	return true
+// A turn is one of those. It ends by done, or by another that takes its place.
+type turn struct {
+	from netip.Prefix
+	end  func()
 }
 
-func (t *turns) done(from netip.Prefix) {
+// take begins a turn, which is over at the latest when end is called.
+func (t *turns) take(from netip.Prefix, end func()) *turn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all--
-	t.each[from]--
-	if t.each[from] == 0 {
-		delete(t.each, from)
+	var oldest *turn
+	if mine, n := t.ofLocked(from); n >= t.maxEach {
+		oldest = mine
+	} else if len(t.held) >= t.max {
+		oldest = t.held[0]
 	}
+	if oldest != nil {
+		t.dropLocked(oldest)
+		go oldest.end() // which may close a connection, and that may write
+	}
+	u := &turn{from, end}
+	t.held = append(t.held, u)
+	return u
+}
+
+// ofLocked returns an address's oldest turn and how many it has.
+func (t *turns) ofLocked(from netip.Prefix) (oldest *turn, n int) {
+	for _, u := range t.held {
+		if u.from != from {
+			continue
+		}
+		if n++; n == 1 {
+			oldest = u
+		}
+	}
+	return oldest, n
+}
+
+// done ends a turn, if it has not ended.
+func (t *turns) done(u *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropLocked(u)
+}
+
+func (t *turns) dropLocked(u *turn) {
+	if i := slices.Index(t.held, u); i >= 0 {
+		t.held = slices.Delete(t.held, i, i+1)
+	}
+}
+
+// count returns how many turns there are.
+func (t *turns) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.held)
+}
+
+// A strangerScope calls named when it is known whose its connection is, or when
+// that has ended.
+type strangerScope struct {
+	network.ConnManagementScope
+	named func()
+}
+
+func (s *strangerScope) SetPeer(id peer.ID) error {
+	defer s.named()
+	return s.ConnManagementScope.SetPeer(id)
+}
+
+func (s *strangerScope) Done() {
+	s.ConnManagementScope.Done()
+	s.named()
 }
 
 // addressOf returns the addresses that are likely one party's: an IPv4

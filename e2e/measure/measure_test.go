@@ -9,8 +9,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == serveRole {
-		if err := serveStreams(); err != nil {
+	if role := roleOf(os.Args); role != nil {
+		if err := role(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -42,6 +42,17 @@ func TestPercentile(t *testing.T) {
 				t.Errorf("percentile(%d) of %v = %v, want %v", tt.p, tt.f.Values, got, tt.want)
 			}
 		})
+	}
+}
+
+// What admission costs is the difference of two noisy figures, and may be nothing.
+func TestMeasureAdmission(t *testing.T) {
+	figures, err := measureAdmission(2, 20)(t.Context(), nil)
+	if err != nil || len(figures) != 6 {
+		t.Fatalf("measureAdmission = %v, %v, want 6 figures", figures, err)
+	}
+	if trips := figures[2].percentile(50); trips < 0.5 || trips > 1.5 {
+		t.Errorf("%s = %v, want about 1", figures[2].Name, trips)
 	}
 }
 
