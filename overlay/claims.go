@@ -25,6 +25,10 @@ const claimsBucket = "claims"
 // ended.
 const maxClaims = 4096
 
+// maxUntil bounds when an invite may end, so that it can be reckoned with; no
+// credential is good for as long.
+const maxUntil = 1 << 38
+
 // A claim is that a node has one of the places of an invite whose uses are
 // counted. Admins alone know claims: each writes down those of its own and those
 // it hears of, before it answers.
@@ -57,7 +61,7 @@ func (c claim) rank(other claim) int {
 }
 
 func (c claim) checkForm() error {
-	if c.Place < 1 || c.Place > credential.MaxUses || c.Until <= 0 {
+	if c.Place < 1 || c.Place > credential.MaxUses || c.Until <= 0 || c.Until > maxUntil {
 		return fmt.Errorf("claim to place %d until second %d is not valid", c.Place, c.Until)
 	}
 	return nil

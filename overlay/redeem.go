@@ -58,10 +58,14 @@ func (m *Mesh) redeem(ctx context.Context, c *credential.Credential) ([]byte, er
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if m.Self().Roles.Has(credential.RoleAdmin) {
-		return m.redeemHere(ctx, c)
-	}
 	errs := []error{ErrNoAdmin}
+	if m.Self().Roles.Has(credential.RoleAdmin) {
+		proof, err := m.redeemHere(ctx, c)
+		if !errors.Is(err, ErrNoAdmin) {
+			return proof, err
+		}
+		errs = append(errs, err)
+	}
 	for _, id := range m.otherAdmins() {
 		proof, err := m.redeemWith(ctx, id, c)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, errNotAsked) {
@@ -91,10 +95,14 @@ func (m *Mesh) redeemWith(ctx context.Context, id peer.ID, c *credential.Credent
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotAsked, err)
 	}
-	if out.Code == 0 {
+	switch code := p2p.Refusal(out.Code); code {
+	case 0:
 		return out.Credential, nil
+	case refusedNoAdmin: // for this invite
+		return nil, fmt.Errorf("%w: %w", errNotAsked, explain(code))
+	default:
+		return nil, explain(code)
 	}
-	return nil, explain(p2p.Refusal(out.Code))
 }
 
 func (m *Mesh) serveRedeem(s *p2p.Stream) error {
@@ -164,15 +172,28 @@ func (m *Mesh) redeemHere(ctx context.Context, c *credential.Credential) ([]byte
 	if err := m.revoked.check(c); err != nil {
 		return nil, err
 	}
+	given, err := m.exchangeFor(member)
+	if err != nil {
+		return nil, err
+	}
 	defer m.redeeming.lock(member.Issuers[0].Serial)()
 	if err := m.takePlace(ctx, member); err != nil {
 		return nil, err
 	}
+	return given.Marshal(), nil
+}
+
+// exchangeFor makes the credential. [ErrNoAdmin] says that this node can't give as
+// much as the invite does, so that no place is taken for nothing.
+func (m *Mesh) exchangeFor(member *credential.Member) (*credential.Credential, error) {
 	given, err := m.issue(*member)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w that may give it: %w", ErrNoAdmin, err)
 	}
-	return given.Marshal(), nil
+	if given.Grants()[0].NotAfter.Before(member.NotAfter) {
+		return nil, fmt.Errorf("%w that may give it: this one's own credential ends before the invite", ErrNoAdmin)
+	}
+	return given, nil
 }
 
 // takePlace makes sure that a member has a place of its invite that nobody else
@@ -295,7 +316,11 @@ func (m *Mesh) settleClaims() {
 			continue
 		}
 		m.log.Warn("an invite was used once too often; the later is put out", "invite", c.Serial)
-		if err := m.publishRevocation(m.ctx, terms); err != nil {
+		err := m.keep(&terms) // should it have been an admin
+		if err == nil {
+			err = m.publishRevocation(m.ctx, terms)
+		}
+		if err != nil {
 			m.log.Error("put out", "invite", c.Serial, "err", err)
 		}
 	}
