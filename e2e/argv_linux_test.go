@@ -26,6 +26,7 @@ func TestInviteIsNotInTheProcessTitle(t *testing.T) {
 			t.Errorf("cmdline = %q, want it with something else for the invite", data)
 		}
 	}
+	bob.end(bob.cmd)
 	if strings.Contains(bob.stderr.String(), invite[:32]) {
 		t.Error("standard error has the invite in it")
 	}

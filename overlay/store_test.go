@@ -471,11 +471,20 @@ const kills = 1000
 // there, with all that was written before.
 func TestKilledWhileWriting(t *testing.T) {
 	t.Parallel()
-	rounds := kills
+	const stores = 4 // at a time, since most of it is waiting for the disk
+	rounds := kills / stores
 	if testing.Short() {
 		rounds /= 20
 	}
-	dir := t.TempDir()
+	for i := range stores {
+		t.Run(fmt.Sprint("store ", i), func(t *testing.T) {
+			t.Parallel()
+			killAgainAndAgain(t, t.TempDir(), rounds)
+		})
+	}
+}
+
+func killAgainAndAgain(t *testing.T, dir string, rounds int) {
 	for round := range rounds {
 		said := killWriter(t, dir, 1+round%7, round == 0)
 		s, err := openStore(dir)

@@ -47,7 +47,7 @@ type Stream struct {
 	closed atomic.Bool
 	cause  atomic.Pointer[error] // why Abort ended the stream
 	ended  atomic.Bool           // this end has closed its side
-	gone   atomic.Bool // the other end has closed its side, or reset the stream
+	gone   atomic.Bool           // the other end has closed its side, or reset the stream
 }
 
 var _ net.Conn = (*Stream)(nil)
