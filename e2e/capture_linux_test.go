@@ -1,112 +1,295 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/p2pnode/p2pnode/overlay/credential"
+	"golang.org/x/sys/unix"
 )
 
-// Who records everything that two nodes send each other, from the join on, finds
-// none of the names, the payload or the invite in it. The capture is shown to work
-// by the same words over a plain connection, and by how much it has of each kind.
-func TestWireTellsNothing(t *testing.T) {
-	needs(t, "python3")
-	out, err := inNamespace(t, captureScript)
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for _, transport := range []string{"tcp", "quic", "ws"} {
-		_, part, _ := strings.Cut(out, "begin "+transport+"\n")
-		part, _, found := strings.Cut(part, "end "+transport+"\n")
-		if !found || !strings.Contains(part, "enough packets") || !strings.Contains(part, "answer: the-payload-in-clear") {
-			t.Errorf("%s: the capture says %q, want it to have seen the two nodes talk", transport, part)
-		}
-		for line := range strings.Lines(part) {
-			if word, ok := strings.CutPrefix(line, "found "); ok {
-				t.Errorf("%s: the capture has %s in clear", transport, strings.TrimSpace(word))
+// Whoever sees all packets of two nodes learns nothing of the mesh from them: not
+// which it is, who is in it, what they offer, nor what they send.
+func TestCaptureShowsNothing(t *testing.T) {
+	for _, tt := range []struct{ name, listen string }{
+		{"TCP", "/ip4/127.0.0.1/tcp/0"},
+		{"QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"},
+		{"WebSocket", "/ip4/127.0.0.1/tcp/0/ws"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			enterOwnNetwork(t)
+			seen := capture(t)
+			secrets := useMesh(t, tt.listen)
+			flows := seen()
+			total := 0
+			for flow, data := range flows {
+				total += len(data)
+				for what, secret := range secrets {
+					if bytes.Contains(data, secret) {
+						t.Errorf("%s shows %s in clear", flow, what)
+					}
+				}
 			}
-		}
-	}
-	_, control, _ := strings.Cut(out, "begin control\n")
-	for _, word := range []string{"mesh-text", "mesh-bytes", "alice", "bob", "service", "payload", "invite"} {
-		if !strings.Contains(control, "found "+word+"\n") {
-			t.Errorf("the capture does not find %s where it was sent in clear: %q", word, control)
-		}
+			t.Logf("%d flows with %d bytes were captured, %d words looked for", len(flows), total, len(secrets))
+			if total < 2*capturedPayload {
+				t.Errorf("only %d bytes were captured of a payload of %d there and back", total, capturedPayload)
+			}
+		})
 	}
 }
 
-// The service is behind a unix socket, and who uses it talks to its node over
-// another, so that all on the network is between nodes.
-const captureScript = `
-cat > echo.py <<'END'
-import os, socket, threading
-s = socket.socket(socket.AF_UNIX); s.bind("/tmp/echo.sock"); s.listen()
-def echo(c):
-    while True:
-        b = c.recv(65536)
-        if not b: break
-        c.sendall(b)
-    c.close()
-while True: threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
-END
-cat > record.py <<'END'
-import signal, socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.setsockopt(socket.SOL_SOCKET, 33, 64 << 20) # SO_RCVBUFFORCE
-s.bind(("lo", 0)); s.settimeout(0.2)
-ended = []
-signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
-open("/tmp/recording", "w").close()
-with open("/tmp/capture", "wb") as f:
-    while True:
-        try: f.write(s.recv(1 << 17))
-        except socket.timeout:
-            if ended: break
-END
-cat > search.py <<'END'
-import base64, json, sys
-ready = json.loads(open("/tmp/alice.json").readline()); data = open("/tmp/capture", "rb").read()
-mesh = ready["mesh"]; invite = open("/tmp/invite").read().strip()
-raw = base64.b32decode(mesh.upper() + "=" * (-len(mesh) % 8))
-words = {"mesh-text": mesh.encode(), "mesh-bytes": raw, "alice": b"alice-name-in-clear", "bob": b"bob-name-in-clear",
-         "service": b"service-in-clear", "payload": b"the-payload-in-clear", "invite": invite[20:60].encode()}
-if sys.argv[1] == "send":
-    import socket
-    l = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(l.getsockname()); a = l.accept()[0]
-    for w in words.values(): c.sendall(w); a.recv(4096)
-    sys.exit()
-for name, w in words.items():
-    if w in data: print("found", name)
-print("enough packets" if len(data) > 20000 else "only %d bytes" % len(data))
-END
-record() { rm -f recording; python3 record.py & recorder=$!; until [ -e recording ]; do sleep 0.02; done; }
-recorded() { kill $recorder; wait $recorder || true; }
-python3 echo.py & until [ -S echo.sock ]; do sleep 0.02; done
-
-talk() {
-	echo begin $1
-	record
-	p2pnode up --dir a$1 --name alice-name-in-clear --listen $2 --json > alice.json & alice=$!
-	until p2pnode status --dir a$1 >/dev/null 2>&1; do sleep 0.02; done
-	p2pnode invite --dir a$1 > invite
-	p2pnode join invite --dir b$1 --name bob-name-in-clear --listen $2 --json > bob.json & bob=$!
-	until p2pnode status --dir b$1 >/dev/null 2>&1; do sleep 0.02; done
-	p2pnode expose service-in-clear unix:/tmp/echo.sock --dir a$1 >/dev/null
-	p2pnode peers --dir b$1 >/dev/null
-	echo "answer: $(echo the-payload-in-clear | p2pnode connect /service-in-clear --dir b$1)"
-	p2pnode revoke bob-name-in-clear --dir a$1 >/dev/null
-	wait $bob || true
-	p2pnode down --dir a$1; wait $alice
-	recorded
-	python3 search.py look
-	echo end $1
+// A capture would show what is sent in clear.
+func TestCaptureShowsWhatIsInClear(t *testing.T) {
+	enterOwnNetwork(t)
+	seen := capture(t)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	word := []byte("a word in clear, in parts")
+	for _, part := range [][]byte{word[:7], word[7:]} { // two packets
+		if _, err := near.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(far, make([]byte, len(part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, data := range seen() {
+		if bytes.Contains(data, word) {
+			return
+		}
+	}
+	t.Error("the capture does not show what was sent in clear, want that it does")
 }
-talk tcp /ip4/127.0.0.1/tcp/0
-talk quic /ip4/127.0.0.1/udp/0/quic-v1
-talk ws /ip4/127.0.0.1/tcp/0/ws
-echo begin control
-record
-python3 search.py send
-recorded
-python3 search.py look
-kill %1
-`
+
+// capturedPayload is how much is sent there and back.
+const capturedPayload = 64 << 10
+
+// useMesh founds a mesh, has a member join and list the members, and a service
+// exposed, found and used. It returns what nobody else may see of it.
+func useMesh(t *testing.T, listen string) map[string][]byte {
+	t.Helper()
+	alice := newNode(t, "alice-of-the-capture").up("--listen", listen)
+	invite := alice.invite()
+	bob := newNode(t, "bob-of-the-capture").join(invite, "--listen", listen)
+	for _, n := range []*node{alice, bob} {
+		await(t, "both list both", func() bool {
+			all := n.run("peers")
+			return strings.Contains(all, alice.name) && strings.Contains(all, bob.name)
+		})
+	}
+	const service = "service-of-the-capture"
+	alice.run("expose", service, serveEchoAtUnix(t))
+	payload := bytes.Repeat([]byte("payload-of-the-capture "), capturedPayload/22)[:capturedPayload]
+	checkEcho(t, bob, service, payload) // by whoever offers it, so that it has to be found
+	checkEcho(t, bob, alice.name+"/"+service, payload)
+
+	inv, err := credential.ParseInvite(invite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh := inv.Mesh()
+	return map[string][]byte{
+		"the mesh's ID":            mesh[:],
+		"the mesh's ID as text":    []byte(mesh.String()),
+		"the mesh's ID in hex":     []byte(hex.EncodeToString(mesh[:])),
+		"a member's name":          []byte(alice.name),
+		"another member's name":    []byte(bob.name),
+		"a service's name":         []byte(service),
+		"the payload":              payload[:22],
+		"the invite":               []byte(invite),
+		"the invite, some of it":   []byte(invite[len(invite)/2:][:16]),
+		"what all the names share": []byte("of-the-capture"),
+	}
+}
+
+func checkEcho(t *testing.T, from *node, target string, payload []byte) {
+	t.Helper()
+	s, err := from.dial(testContext(t), target)
+	if err != nil && !strings.Contains(target, "/") {
+		s, err = from.dial(testContext(t), "/"+target)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := s.Write(payload)
+		sent <- err
+	}()
+	got := make([]byte, len(payload))
+	if _, err := io.ReadFull(s, got); err != nil || !bytes.Equal(got, payload) {
+		t.Fatalf("what %s sends back = %.40q, %v, want %.40q", target, got, err, payload)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serveEchoAtUnix sends back what it is sent at a socket of which no packet is
+// captured.
+func serveEchoAtUnix(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "echo")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return "unix:" + path
+}
+
+// enterOwnNetwork gives the test, and the processes that it starts, a network of
+// their own. The thread ends with the test, for it stays locked.
+func enterOwnNetwork(t *testing.T) {
+	t.Helper()
+	needs(t, "ip")
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		skip(t, "namespaces need root: "+err.Error())
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("ip link set lo up: %v: %s", err, out)
+	}
+}
+
+// capture records all packets of the test's network until what it returns is
+// called, which returns what went each way of each flow.
+func capture(t *testing.T) func() map[string][]byte {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(toNetwork16(unix.ETH_P_ALL)))
+	if err != nil {
+		skip(t, "packets are captured with CAP_NET_RAW: "+err.Error())
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	last := make([]byte, 32) // sent at the end: what came before it is in
+	if _, err := rand.Read(last); err != nil {
+		t.Fatal(err)
+	}
+	flows, done := map[string][]byte{}, make(chan error, 1)
+	go func() { done <- record(fd, last, flows) }()
+	return func() map[string][]byte {
+		ctx, cancel := context.WithTimeout(testContext(t), patience)
+		defer cancel()
+		sendLast(t, last)
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		stats, statsErr := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err != nil || statsErr != nil || stats.Drops > 0 {
+			t.Fatalf("capture: %v, %v, %+v", err, statsErr, stats)
+		}
+		_ = unix.Close(fd)
+		return flows
+	}
+}
+
+// record adds the content of packets to their flows until one has the last.
+func record(fd int, last []byte, flows map[string][]byte) error {
+	packet := make([]byte, 128<<10)
+	for {
+		n, from, err := unix.Recvfrom(fd, packet, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype == unix.PACKET_OUTGOING {
+			continue // each packet of lo is seen as it leaves and as it comes
+		}
+		if bytes.Contains(packet[:n], last) {
+			return nil
+		}
+		flow, data := dissect(packet[:n])
+		flows[flow] = append(flows[flow], data...)
+	}
+}
+
+// dissect returns the content of a TCP or UDP packet and what it is of; and all
+// of any other.
+func dissect(p []byte) (flow string, data []byte) {
+	const ether, udpHeader = 14, 8
+	if len(p) < ether+20 || binary.BigEndian.Uint16(p[12:]) != unix.ETH_P_IP {
+		return "what is not IPv4", p
+	}
+	ip := p[ether:min(len(p), ether+int(binary.BigEndian.Uint16(p[ether+2:])))]
+	inner := ip[min(len(ip), int(ip[0]&15)*4):]
+	if len(inner) < 20 && ip[9] == unix.IPPROTO_TCP || len(inner) < udpHeader {
+		return "what is cut short", p
+	}
+	ends := fmt.Sprintf("%v:%d to %v:%d", net.IP(ip[12:16]), binary.BigEndian.Uint16(inner), net.IP(ip[16:20]), binary.BigEndian.Uint16(inner[2:]))
+	switch ip[9] {
+	case unix.IPPROTO_TCP:
+		return "TCP " + ends, inner[min(len(inner), int(inner[12]>>4)*4):]
+	case unix.IPPROTO_UDP:
+		return "UDP " + ends, inner[udpHeader:]
+	}
+	return "another protocol of IPv4", p
+}
+
+// sendLast sends a packet to a port of the test's own.
+func sendLast(t *testing.T, last []byte) {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.WriteTo(last, c.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func toNetwork16(n uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], n)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
