@@ -292,4 +292,3 @@ func toNetwork16(n uint16) uint16 {
 	binary.BigEndian.PutUint16(b[:], n)
 	return binary.NativeEndian.Uint16(b[:])
 }
-
