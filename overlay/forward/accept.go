@@ -66,10 +66,15 @@ func (a *acceptor) run() {
 			})
 		case a.ctx.Err() != nil:
 			return
+		case errors.Is(err, net.ErrClosed): // by whoever has the listener, or its mesh
+			a.freeSlot()
+			a.meter.failure(err)
+			a.cfg.Logger.Info("listener is closed", "err", err)
+			return
 		default:
 			a.freeSlot()
 			a.complain("accept failed", err)
-			if errors.Is(err, net.ErrClosed) || !sleep(a.ctx, delay) {
+			if !sleep(a.ctx, delay) {
 				return
 			}
 			delay = min(2*delay, maxAcceptDelay)
