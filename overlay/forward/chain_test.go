@@ -32,7 +32,7 @@ func newChain(tb testing.TB, mesh fakeMesh, clientNet, serverNet string) *chain 
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.expose.Close() })
-	var listen Address
+	listen := mustParse(tb, ownAddress())
 	if clientNet == "unix" {
 		listen = mustParse(tb, unixPrefix+tb.TempDir()+"/f")
 	}

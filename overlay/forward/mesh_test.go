@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -120,12 +121,23 @@ func (m *tcpMesh) Listen(string) (net.Listener, error) { return m.ln, nil }
 
 func listenTCP(tb testing.TB) net.Listener {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", ownAddress())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+// ownAddress is where the tests listen. Nodes of other packages' tests, which run at
+// the same time, still dial ports of 127.0.0.1 that one of them had, and what they
+// send would be taken for a client's. Elsewhere than on Linux there is no other
+// address of the machine's own.
+func ownAddress() string {
+	if runtime.GOOS == "linux" {
+		return "127.0.0.2:0"
+	}
+	return "127.0.0.1:0"
 }
 
 // patience is after how long a test that hangs fails.
