@@ -165,19 +165,7 @@ func serveEchoAtUnix(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	handleEach(t, l, func(c net.Conn) { _, _ = io.Copy(c, c) })
 	return "unix:" + path
 }
 

@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -220,24 +219,30 @@ func serveGreeting(t testing.TB, greeting string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var open sync.WaitGroup
-	t.Cleanup(func() { l.Close(); open.Wait() })
+	handleEach(t, l, func(c net.Conn) {
+		data, err := io.ReadAll(io.LimitReader(c, 1<<10))
+		if err == nil {
+			fmt.Fprintf(c, "%s %s", greeting, data)
+		}
+	})
+	return l.Addr().String()
+}
+
+// handleEach handles each connection until the test ends, and closes it.
+func handleEach(t testing.TB, l net.Listener, handle func(net.Conn)) {
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			open.Go(func() {
+			go func() {
 				defer c.Close()
-				data, err := io.ReadAll(io.LimitReader(c, 1<<10))
-				if err == nil {
-					fmt.Fprintf(c, "%s %s", greeting, data)
-				}
-			})
+				handle(c)
+			}()
 		}
 	}()
-	return l.Addr().String()
 }
 
 // greet checks that a stream to a target reaches who it names.

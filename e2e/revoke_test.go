@@ -114,24 +114,15 @@ func newSink(t testing.TB) *sink {
 		t.Fatal(err)
 	}
 	s := &sink{l.Addr().String(), make(chan *arrival, 64)}
-	var open sync.WaitGroup
-	t.Cleanup(func() { l.Close(); open.Wait() })
-	open.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			a := &arrival{begun: make(chan struct{}), ended: make(chan struct{})}
-			s.arrivals <- a
-			open.Go(func() { a.read(c) })
-		}
+	handleEach(t, l, func(c net.Conn) {
+		a := &arrival{begun: make(chan struct{}), ended: make(chan struct{})}
+		s.arrivals <- a
+		a.read(c)
 	})
 	return s
 }
 
 func (a *arrival) read(c net.Conn) {
-	defer c.Close()
 	defer close(a.ended)
 	block := make([]byte, 64<<10)
 	for first := true; ; first = false {

@@ -206,19 +206,7 @@ func serve(t *testing.T, handle func(*net.TCPConn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c.(*net.TCPConn))
-			}()
-		}
-	}()
+	handleEach(t, l, func(c net.Conn) { handle(c.(*net.TCPConn)) })
 	return l.Addr().String()
 }
 

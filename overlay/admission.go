@@ -86,7 +86,7 @@ type admitter interface {
 	// adopt takes on a credential that was given to this node.
 	adopt(proof []byte) error
 	// learn takes in a member that proved to be one, and was not revoked since.
-	learn(m credential.Member, proof []byte, revoked credential.Hash) error
+	learn(m credential.Member, c *credential.Credential, revoked credential.Hash) error
 }
 
 // admission lets members in and nobody else: it shows this node's credential
@@ -154,7 +154,7 @@ func (a *admission) check(remote peer.ID, proof []byte) error {
 	}
 	m, err := a.verify(c)
 	if errors.Is(err, credential.ErrUnredeemed) {
-		m, s.Credential, err = a.exchange(remote, c)
+		m, c, err = a.exchange(remote, c)
 	}
 	if err != nil {
 		return err
@@ -165,12 +165,12 @@ func (a *admission) check(remote peer.ID, proof []byte) error {
 		}
 	}
 	<-a.ready // the few milliseconds in which this node starts
-	return a.learn(*m, s.Credential, s.Revoked)
+	return a.learn(*m, c, s.Revoked)
 }
 
 // exchange gives remote a member's credential for one that it made with an
 // invite.
-func (a *admission) exchange(remote peer.ID, c *credential.Credential) (*credential.Member, []byte, error) {
+func (a *admission) exchange(remote peer.ID, c *credential.Credential) (*credential.Member, *credential.Credential, error) {
 	<-a.ready
 	ctx, cancel := context.WithTimeout(context.Background(), redeemTimeout)
 	defer cancel()
@@ -187,7 +187,7 @@ func (a *admission) exchange(remote peer.ID, c *credential.Credential) (*credent
 		return nil, nil, err
 	}
 	a.grant(remote, proof)
-	return m, proof, nil
+	return m, given, nil
 }
 
 // redeemTimeout leaves the exchange time to tell how it went.
@@ -209,14 +209,14 @@ func (m *Mesh) verify(c *credential.Credential) (*credential.Member, error) {
 }
 
 // learn takes in a member that admission let in.
-func (m *Mesh) learn(member credential.Member, proof []byte, revoked credential.Hash) error {
+func (m *Mesh) learn(member credential.Member, c *credential.Credential, revoked credential.Hash) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// While the lock is held, or else enforce may have been there in between.
-	if err := m.revoked.checkProof(proof); err != nil {
+	if err := m.revoked.check(c); err != nil {
 		return err
 	}
-	m.roster.learn(member, proof, time.Now()).revoked = revoked
+	m.roster.learn(member, c, time.Now()).revoked = revoked
 	m.changeLocked()
 	return nil
 }

@@ -194,7 +194,7 @@ func (*fakeAdmitter) redeem(context.Context, *credential.Credential) ([]byte, er
 	return nil, ErrNoAdmin
 }
 func (*fakeAdmitter) adopt([]byte) error { return nil }
-func (f *fakeAdmitter) learn(m credential.Member, _ []byte, _ credential.Hash) error {
+func (f *fakeAdmitter) learn(m credential.Member, _ *credential.Credential, _ credential.Hash) error {
 	f.learned = append(f.learned, m.Name)
 	return nil
 }

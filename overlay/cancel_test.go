@@ -227,7 +227,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	bob := founder.admit(t, seeded(3), now, credential.Terms{Name: "bob"})
 	addr, accepted := blackHole(t)
 	m := mustOpenAs(t, founder)
-	if err := m.learn(memberCalled(peerOf(t, 3), "bob", now), bob.own.Marshal(), m.digest()); err != nil {
+	if err := m.learn(memberCalled(peerOf(t, 3), "bob", now), bob.own, m.digest()); err != nil {
 		t.Fatal(err)
 	}
 	m.node.Host().Peerstore().AddAddrs(peerOf(t, 3), []multiaddr.Multiaddr{addr}, time.Hour)

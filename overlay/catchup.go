@@ -23,10 +23,10 @@ const (
 // A catchUp is the time at the start in which a node hears what it missed.
 type catchUp struct {
 	done chan struct{}
+	once sync.Once // closes it
 
 	mu    sync.Mutex
 	heard map[peer.ID]bool
-	over  bool
 }
 
 func newCatchUp() *catchUp {
@@ -44,14 +44,7 @@ func (c *catchUp) hear(id peer.ID) {
 	}
 }
 
-func (c *catchUp) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.over {
-		c.over = true
-		close(c.done)
-	}
-}
+func (c *catchUp) end() { c.once.Do(func() { close(c.done) }) }
 
 // finishCatchUp ends the catching up once enough peers have told, or all have
 // been tried that there are.
@@ -66,8 +59,8 @@ func (m *Mesh) finishCatchUp(tried <-chan struct{}) {
 		return
 	case <-tried:
 	}
-	for _, c := range m.node.Connections() {
-		m.hearFrom(ctx, c.Peer)
+	for _, id := range m.neighbours() {
+		m.hearFrom(ctx, id)
 	}
 }
 
@@ -108,20 +101,25 @@ func (m *Mesh) catchUpWith(ctx context.Context, id peer.ID) error {
 // each serves the streams of a protocol with a function that answers one.
 func (m *Mesh) each(serve func(*p2p.Stream) error) func(*p2p.Listener) {
 	return func(l *p2p.Listener) {
-		for {
-			s, err := l.AcceptStream()
-			if err != nil {
-				return
+		m.acceptAll(l, func(s *p2p.Stream) {
+			defer s.Close()
+			_ = s.SetDeadline(time.Now().Add(exchangeTimeout))
+			if err := m.serveMember(s, serve); err != nil {
+				m.log.Debug("serve", "peer", s.Peer(), "stream", s.LocalAddr(), "err", err)
+				s.Reset()
 			}
-			m.wg.Go(func() {
-				defer s.Close()
-				_ = s.SetDeadline(time.Now().Add(exchangeTimeout))
-				if err := m.serveMember(s, serve); err != nil {
-					m.log.Debug("serve", "peer", s.Peer(), "stream", s.LocalAddr(), "err", err)
-					s.Reset()
-				}
-			})
+		})
+	}
+}
+
+// acceptAll handles each stream in a goroutine of its own.
+func (m *Mesh) acceptAll(l *p2p.Listener, handle func(*p2p.Stream)) {
+	for {
+		s, err := l.AcceptStream()
+		if err != nil {
+			return
 		}
+		m.wg.Go(func() { handle(s) })
 	}
 }
 

@@ -217,11 +217,20 @@ func explain(err error) error {
 // meaningOf returns the error for the first refusal in err that has one.
 func meaningOf(err error) error {
 	var code p2p.Refusal
-	means := func(err error) bool { return errors.As(err, &code) && refusalMeaning[code] != nil }
-	if refusalWhere(err, func(r *p2p.RefusedError) bool { return means(r) }) == nil && !means(err) {
+	means := func(r *p2p.RefusedError) bool { return errors.As(r, &code) && refusalMeaning[code] != nil }
+	if refusalWhere(err, means) == nil && !errors.As(err, &code) {
 		return nil
 	}
 	return refusalMeaning[code]
+}
+
+// neighbours returns the peers that there are connections to, each once.
+func (m *Mesh) neighbours() []peer.ID {
+	var out []peer.ID
+	for _, c := range m.node.Connections() { // ordered by peer
+		out = append(out, c.Peer)
+	}
+	return slices.Compact(out)
 }
 
 // note takes in that there is a connection to a peer, and where the peer is.

@@ -88,7 +88,7 @@ func (m *Mesh) standing(e *entry, now time.Time) error {
 	if late := now.Sub(e.member.NotAfter); late > credential.ClockTolerance {
 		return fmt.Errorf("%w %s", credential.ErrExpired, e.member.NotAfter.Format(time.RFC3339))
 	}
-	return m.revoked.checkProof(e.proof)
+	return m.revoked.check(e.credential)
 }
 
 // end makes the mesh useless for a reason: this node is out.
@@ -110,8 +110,8 @@ func (m *Mesh) end(reason error) {
 	for _, l := range services {
 		l.Close()
 	}
-	for _, c := range m.node.Connections() {
-		m.disconnect(c.Peer)
+	for _, id := range m.neighbours() {
+		m.disconnect(id)
 	}
 	close(m.done)
 	m.stop()

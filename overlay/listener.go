@@ -191,20 +191,14 @@ func (m *Mesh) Services() []string {
 // serveStreams takes in the streams that members open to services, once this
 // node has heard who is revoked.
 func (m *Mesh) serveStreams(l *p2p.Listener) {
-	for {
-		s, err := l.AcceptStream()
-		if err != nil {
-			return
+	m.acceptAll(l, func(s *p2p.Stream) {
+		select {
+		case <-m.caughtUp.done:
+			m.serveStream(s)
+		case <-m.ctx.Done():
+			s.Reset()
 		}
-		m.wg.Go(func() {
-			select {
-			case <-m.caughtUp.done:
-				m.serveStream(s)
-			case <-m.ctx.Done():
-				s.Reset()
-			}
-		})
-	}
+	})
 }
 
 // serveStream answers a stream's request and hands it to its service.

@@ -268,7 +268,7 @@ func (h *history) redeem(n, o *simNode, inv *simInvite, c *credential.Credential
 		h.failf("redeem an invite for %d at %s = %v, want it to work: %v", inv.gift.uses, o.gift.name, err, want)
 	}
 	if e := o.roster.entries[n.id]; e != nil && g != nil {
-		h.given[string(e.proof)] = g // even if the other did not like who let it in
+		h.given[string(e.credential.Marshal())] = g // even if the other did not like who let it in
 	}
 	if err != nil || g == nil {
 		return
@@ -369,7 +369,7 @@ func (h *history) settleClaims(n *simNode) {
 	losers := n.claims.losers()
 	slices.SortFunc(losers, func(a, b claim) int { return slices.Compare([]byte(a.id()), []byte(b.id())) })
 	for _, c := range losers {
-		if !n.isRevoked(c.Key[:]) {
+		if !n.revoked.targets(c.Key[:]) {
 			h.revoke(n, &fact{target: keyText(c.Key[:]), settle: true}, credential.RevokeTerms{Key: c.Key[:]})
 		}
 	}
@@ -405,7 +405,7 @@ func (h *history) keeps(n *simNode, f *fact) {
 	}
 	known := []*gift{n.gift}
 	for _, e := range n.roster.entries {
-		g := h.given[string(e.proof)]
+		g := h.given[string(e.credential.Marshal())]
 		if g == nil {
 			h.failf("%s lists one with a credential that nobody was given", n.gift.name)
 			continue
@@ -511,7 +511,7 @@ func (h *history) renew() {
 		h.failf("%s met %s and is not in its roster", n.gift.name, by.gift.name)
 		return
 	}
-	old := h.given[string(e.proof)]
+	old := h.given[string(e.credential.Marshal())]
 	if old == nil {
 		h.failf("%s lists %s with a credential that nobody was given", by.gift.name, n.gift.name)
 		return

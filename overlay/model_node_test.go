@@ -147,12 +147,12 @@ func (n *simNode) verify(c *credential.Credential) (*credential.Member, error) {
 }
 
 // learn is Mesh.learn, less what a mutant skips.
-func (n *simNode) learn(m credential.Member, proof []byte, revoked credential.Hash) error {
+func (n *simNode) learn(m credential.Member, c *credential.Credential, revoked credential.Hash) error {
 	if n.history.mutant == skipRevoked {
-		n.roster.learn(m, proof, time.Now())
+		n.roster.learn(m, c, time.Now())
 		return nil
 	}
-	return n.Mesh.learn(m, proof, revoked)
+	return n.Mesh.learn(m, c, revoked)
 }
 
 // redeem is Mesh.redeem among those that can be reached.

@@ -63,20 +63,24 @@ func parsePresence(data []byte) (presence, error) {
 	return p, nil
 }
 
-// verify returns the member that made the statement.
-func (p presence) verify(mesh credential.MeshID, now time.Time) (credential.Member, error) {
-	m, err := credential.Verify(p.Credential, mesh, now)
+// verify returns the member that made the statement, and its credential.
+func (p presence) verify(mesh credential.MeshID, now time.Time) (*credential.Member, *credential.Credential, error) {
+	c, err := credential.Parse(p.Credential)
 	if err != nil {
-		return credential.Member{}, err
+		return nil, nil, err
+	}
+	m, err := c.Verify(mesh, now)
+	if err != nil {
+		return nil, nil, err
 	}
 	message, err := p.signed(mesh)
 	if err != nil {
-		return credential.Member{}, err
+		return nil, nil, err
 	}
 	if !ed25519.Verify(m.Key, message, p.Signature) {
-		return credential.Member{}, fmt.Errorf("%w: signature is not by %s's key", errPresence, m.Name)
+		return nil, nil, fmt.Errorf("%w: signature is not by %s's key", errPresence, m.Name)
 	}
-	return *m, nil
+	return m, c, nil
 }
 
 // receivePresence takes in a statement that came by gossip. What is valid and
@@ -101,14 +105,14 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 		return false, err
 	}
 	now := time.Now()
-	member, err := p.verify(m.id, now)
+	member, c, err := p.verify(m.id, now)
 	if err != nil {
 		return false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// While the lock is held, or else enforce may have been there in between.
-	if err := m.revoked.checkProof(p.Credential); err != nil {
+	if err := m.revoked.check(c); err != nil {
 		return false, err
 	}
 	if member.ID == m.self.ID {
@@ -117,7 +121,7 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 		m.seq = max(m.seq, p.Seq)
 		return true, nil
 	}
-	fresh = m.roster.announce(member, p, data, now)
+	fresh = m.roster.announce(*member, c, p, data, now)
 	if fresh {
 		m.changeLocked()
 	}

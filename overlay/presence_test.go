@@ -76,7 +76,11 @@ func judge(data []byte, mesh credential.MeshID, now time.Time) (credential.Membe
 	if err != nil {
 		return credential.Member{}, err
 	}
-	return p.verify(mesh, now)
+	m, _, err := p.verify(mesh, now)
+	if err != nil {
+		return credential.Member{}, err
+	}
+	return *m, nil
 }
 
 func TestPresenceIsVerified(t *testing.T) {
@@ -91,7 +95,7 @@ func TestPresenceIsVerified(t *testing.T) {
 		if err != nil || p.Seq != 7 || p.Leaving != leaving {
 			t.Errorf("parsePresence = %+v, %v, want number 7, leaving %v", p, err, leaving)
 		}
-		m, err := p.verify(alice.mesh, now)
+		m, _, err := p.verify(alice.mesh, now)
 		if err != nil || m.Name != "alice" || m.ID != peerOf(t, 2) {
 			t.Errorf("verify = %+v, %v, want alice", m, err)
 		}

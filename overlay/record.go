@@ -29,11 +29,11 @@ func (v memberValidator) Validate(key string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.verify(v.mesh, time.Now())
+	m, c, err := p.verify(v.mesh, time.Now())
 	if err != nil {
 		return err
 	}
-	if err := v.revoked.checkProof(p.Credential); err != nil {
+	if err := v.revoked.check(c); err != nil {
 		return err
 	}
 	if id := strings.TrimPrefix(key, "/"+memberRecords+"/"); id != m.ID.String() {
@@ -68,8 +68,8 @@ func (m *Mesh) fetchMember(ctx context.Context, id peer.ID) {
 	if err != nil {
 		return // Validate has seen it
 	}
-	if member, err := p.verify(m.id, time.Now()); err == nil && member.ID == id {
-		if err := m.learn(member, p.Credential, m.digest()); err != nil {
+	if member, c, err := p.verify(m.id, time.Now()); err == nil && member.ID == id {
+		if err := m.learn(*member, c, m.digest()); err != nil {
 			m.log.Debug("fetch member", "peer", id, "err", err)
 		}
 	}

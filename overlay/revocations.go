@@ -83,15 +83,6 @@ func (r *revoked) check(c *credential.Credential) error {
 	return r.set.Check(c)
 }
 
-// checkProof is check for an encoded credential.
-func (r *revoked) checkProof(proof []byte) error {
-	c, err := credential.Parse(proof)
-	if err != nil {
-		return err
-	}
-	return r.check(c)
-}
-
 func (r *revoked) has(x *credential.Revocation) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,7 +178,8 @@ func (m *Mesh) takeNew(data []byte) error {
 	if err != nil {
 		return err
 	}
-	return m.takeRevocations(r)
+	_, err = m.takeRevocations(r)
+	return err
 }
 
 func (m *Mesh) writeRevocations(w io.Writer, has map[credential.Hash]bool) error {
@@ -208,15 +200,10 @@ func (m *Mesh) tellRevocation(ctx context.Context, r *credential.Revocation) (mi
 	var g errgroup.Group
 	g.SetLimit(tellWidth)
 	var failed atomic.Int64
-	told := map[peer.ID]bool{}
-	for _, c := range m.node.Connections() {
-		if told[c.Peer] {
-			continue
-		}
-		told[c.Peer] = true
+	for _, id := range m.neighbours() {
 		g.Go(func() error {
-			if err := m.syncRevocations(ctx, c.Peer, r.Marshal()); err != nil {
-				m.log.Debug("tell of a revocation", "peer", c.Peer, "err", err)
+			if err := m.syncRevocations(ctx, id, r.Marshal()); err != nil {
+				m.log.Debug("tell of a revocation", "peer", id, "err", err)
 				failed.Add(1)
 			}
 			return nil
@@ -248,10 +235,8 @@ func (m *Mesh) syncRevocations(ctx context.Context, id peer.ID, fresh []byte) er
 		got, err = readRevocations(s)
 		return err
 	})
-	if len(got) > 0 {
-		err = errors.Join(err, m.takeRevocations(got...))
-	}
-	return err
+	_, errTake := m.takeRevocations(got...)
+	return errors.Join(err, errTake)
 }
 
 func writeHeld(w io.Writer, digest credential.Hash, all []*credential.Revocation, fresh []byte) error {
@@ -302,23 +287,22 @@ func (m *Mesh) receiveRevocation(data []byte) pubsub.ValidationResult {
 		m.log.Debug("revocation", "err", err)
 		return pubsub.ValidationReject
 	}
-	if added, err := m.revoked.take(r); len(added) == 0 {
-		if err != nil {
-			m.log.Debug("revocation", "err", err)
-			return pubsub.ValidationReject
-		}
+	fresh, err := m.takeRevocations(r)
+	switch {
+	case err != nil && !fresh:
+		m.log.Debug("revocation", "err", err)
+		return pubsub.ValidationReject
+	case !fresh:
 		return pubsub.ValidationIgnore
-	} else if err != nil {
+	case err != nil:
 		m.log.Error("keep revocation", "err", err)
 	}
-	m.log.Info("revoked", "revocation", r)
-	m.enforce()
 	return pubsub.ValidationAccept
 }
 
-// takeRevocations takes in some that this node made or asked for, and acts on
-// them.
-func (m *Mesh) takeRevocations(list ...*credential.Revocation) error {
+// takeRevocations takes in revocations, acts on those that are news, and tells
+// whether there were any.
+func (m *Mesh) takeRevocations(list ...*credential.Revocation) (fresh bool, err error) {
 	added, err := m.revoked.take(list...)
 	for _, r := range added {
 		m.log.Info("revoked", "revocation", r)
@@ -326,5 +310,5 @@ func (m *Mesh) takeRevocations(list ...*credential.Revocation) error {
 	if len(added) > 0 {
 		m.enforce()
 	}
-	return err
+	return len(added) > 0, err
 }

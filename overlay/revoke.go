@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,10 +87,8 @@ func (m *Mesh) revokeTerms(ctx context.Context, who string) (credential.RevokeTe
 
 // keep fills in what stays in force of what rests on the key of an admin or an
 // invite: the members that this node knows of and those the admin has put out.
-func (m *Mesh) keep(terms *credential.RevokeTerms) (err error) {
-	if terms.Keep, err = m.rests(terms.Key, terms.Invite, terms.Since); err != nil {
-		return err
-	}
+func (m *Mesh) keep(terms *credential.RevokeTerms) error {
+	terms.Keep = m.rests(terms.Key, terms.Invite, terms.Since)
 	if len(terms.Key) > 0 {
 		terms.KeepMade = m.revoked.madeBy(terms.Key)
 	}
@@ -100,28 +99,34 @@ func (m *Mesh) keep(terms *credential.RevokeTerms) (err error) {
 }
 
 // rests returns the credentials that rest on a key and were not given since.
-func (m *Mesh) rests(key ed25519.PublicKey, invite credential.Serial, since time.Time) ([]*credential.Credential, error) {
+func (m *Mesh) rests(key ed25519.PublicKey, invite credential.Serial, since time.Time) []*credential.Credential {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	members := []credential.Member{m.self}
-	keep := []*credential.Credential{m.credential}
-	for _, e := range m.roster.entries {
-		c, err := credential.Parse(e.proof)
-		if err != nil {
-			return nil, err
-		}
-		members, keep = append(members, e.member), append(keep, c)
-	}
 	var out []*credential.Credential
-	for i, c := range keep {
-		rests := slices.ContainsFunc(members[i].Issuers, func(g credential.Grant) bool {
+	for member, c := range m.holdersLocked() {
+		rests := slices.ContainsFunc(member.Issuers, func(g credential.Grant) bool {
 			return g.Key.Equal(key) || len(key) == 0 && g.Serial == invite
 		})
-		if rests && (since.IsZero() || members[i].Admitted.Before(since)) {
+		if rests && (since.IsZero() || member.Admitted.Before(since)) {
 			out = append(out, c)
 		}
 	}
-	return out, nil
+	return out
+}
+
+// holdersLocked yields this node and the members that it knows of, each with its
+// credential.
+func (m *Mesh) holdersLocked() iter.Seq2[credential.Member, *credential.Credential] {
+	return func(yield func(credential.Member, *credential.Credential) bool) {
+		if !yield(m.self, m.credential) {
+			return
+		}
+		for _, e := range m.roster.entries {
+			if !yield(e.member, e.credential) {
+				return
+			}
+		}
+	}
 }
 
 // publishRevocation makes a revocation, acts on it, and tells the others.
@@ -174,27 +179,13 @@ const tellTimeout = 2 * time.Second
 func (m *Mesh) mayRevoke(r *credential.Revocation, key ed25519.PublicKey) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	proofs := [][]byte{m.credential.Marshal()}
-	for _, e := range m.roster.entries {
-		if e.member.Key.Equal(key) {
-			proofs = append(proofs, e.proof)
-		}
-	}
-	for _, proof := range proofs {
-		c, err := credential.Parse(proof)
-		if err != nil {
-			return err
-		}
-		if c.Grants()[0].Key.Equal(key) && !r.Reaches(c) {
+	for member, c := range m.holdersLocked() {
+		if member.Key.Equal(key) && !r.Reaches(c) {
 			return fmt.Errorf("%w: it is an admin nearer to the root than this node; one above it can revoke it", ErrNotPermitted)
 		}
 	}
 	return nil
 }
-
-// isRevoked tells whether a key is out already, so far as this node's word is
-// needed.
-func (m *Mesh) isRevoked(key ed25519.PublicKey) bool { return m.revoked.targets(key) }
 
 // Leave gives up this node's membership for good, tells the others, and forgets
 // it: the directory's state and key are of no use then and are removed. A root

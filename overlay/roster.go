@@ -29,31 +29,31 @@ type roster struct {
 }
 
 type entry struct {
-	member    credential.Member
-	proof     []byte          // the credential, encoded
-	revoked   credential.Hash // the digest of what it knew to be revoked, when it was last asked
-	presence  []byte          // the newest presence statement, encoded; nil if none
-	seq       uint64          // of that statement
-	left      bool            // it said that it was going
-	learned   time.Time       // when it was first known to this node
-	heard     time.Time       // when it last said that it was up, or a connection to it ended
-	connected bool
-	told      bool // it was told of all claims since it connected, if it is an admin
-	silent    bool // it did not answer when dialed since
+	member     credential.Member
+	credential *credential.Credential
+	revoked    credential.Hash // the digest of what it knew to be revoked, when it was last asked
+	presence   []byte          // the newest presence statement, encoded; nil if none
+	seq        uint64          // of that statement
+	left       bool            // it said that it was going
+	learned    time.Time       // when it was first known to this node
+	heard      time.Time       // when it last said that it was up, or a connection to it ended
+	connected  bool
+	told       bool // it was told of all claims since it connected, if it is an admin
+	silent     bool // it did not answer when dialed since
 }
 
 func newRoster() *roster { return &roster{entries: map[peer.ID]*entry{}} }
 
 // learn takes in a verified credential. Of two the later one counts.
-func (r *roster) learn(m credential.Member, proof []byte, now time.Time) *entry {
+func (r *roster) learn(m credential.Member, c *credential.Credential, now time.Time) *entry {
 	e := r.entries[m.ID]
 	if e == nil {
 		r.makeRoom()
-		e = &entry{member: m, proof: proof, learned: now}
+		e = &entry{member: m, credential: c, learned: now}
 		r.entries[m.ID] = e
 	}
 	if later(m, e.member) {
-		e.member, e.proof = m, proof
+		e.member, e.credential = m, c
 	}
 	return e
 }
@@ -89,8 +89,8 @@ func (e *entry) news() time.Time {
 
 // announce takes in a member's verified statement about itself, and tells
 // whether it is news.
-func (r *roster) announce(m credential.Member, p presence, raw []byte, now time.Time) bool {
-	e := r.learn(m, p.Credential, now)
+func (r *roster) announce(m credential.Member, c *credential.Credential, p presence, raw []byte, now time.Time) bool {
+	e := r.learn(m, c, now)
 	if p.Seq <= e.seq {
 		return false
 	}

@@ -36,7 +36,9 @@ func TestRosterOverTime(t *testing.T) {
 	fail := func(r *roster, _ time.Time) { r.unreachable("m") }
 	wait := func(*roster, time.Time) {}
 	say := func(seq uint64, leaving bool) func(*roster, time.Time) {
-		return func(r *roster, now time.Time) { r.announce(m, presence{Seq: seq, Leaving: leaving}, []byte{1}, now) }
+		return func(r *roster, now time.Time) {
+			r.announce(m, nil, presence{Seq: seq, Leaving: leaving}, []byte{1}, now)
+		}
 	}
 	for _, tt := range []struct {
 		name  string
@@ -137,13 +139,14 @@ func TestRosterLearnsTheLaterCredential(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRoster()
-			r.learn(first, []byte("first"), epoch)
+			r.learn(first, new(credential.Credential), epoch)
 			second := first
 			second.NotBefore = first.NotBefore.Add(tt.begins)
 			second.NotAfter = first.NotAfter.Add(tt.ends)
-			e := r.learn(second, []byte("second"), epoch)
-			if taken := string(e.proof) == "second"; taken != tt.taken || e.member.NotAfter.Equal(second.NotAfter) != (tt.taken || tt.ends == 0) {
-				t.Errorf("learn keeps %q that ends %v, taken = %v, want %v", e.proof, e.member.NotAfter, taken, tt.taken)
+			other := new(credential.Credential)
+			e := r.learn(second, other, epoch)
+			if taken := e.credential == other; taken != tt.taken || e.member.NotAfter.Equal(second.NotAfter) != (tt.taken || tt.ends == 0) {
+				t.Errorf("learn keeps one that ends %v, taken = %v, want %v", e.member.NotAfter, taken, tt.taken)
 			}
 		})
 	}
@@ -151,7 +154,7 @@ func TestRosterLearnsTheLaterCredential(t *testing.T) {
 
 func TestRosterNames(t *testing.T) {
 	up := func(r *roster, id peer.ID, name string) {
-		r.announce(memberCalled(id, name, epoch), presence{Seq: 1}, []byte{1}, epoch)
+		r.announce(memberCalled(id, name, epoch), nil, presence{Seq: 1}, []byte{1}, epoch)
 	}
 	away := func(r *roster, id peer.ID, name string) { r.learn(memberCalled(id, name, epoch), nil, epoch) }
 	for _, tt := range []struct {
@@ -205,7 +208,7 @@ func fullRoster() *roster {
 	r := newRoster()
 	for n := range maxRoster {
 		now := epoch.Add(time.Duration(n) * time.Second)
-		r.announce(memberCalled(numbered(n), fmt.Sprint("m", n), epoch), presence{Seq: 1}, []byte{1}, now)
+		r.announce(memberCalled(numbered(n), fmt.Sprint("m", n), epoch), nil, presence{Seq: 1}, []byte{1}, now)
 	}
 	return r
 }
@@ -223,7 +226,7 @@ func TestRosterMakesRoom(t *testing.T) {
 			r.connected(numbered(2), true, epoch)
 		}, []int{1, 3, 4}},
 		{"those heard of since stay", func(r *roster) {
-			r.announce(memberCalled(numbered(1), "m1", epoch), presence{Seq: 2}, []byte{1}, end)
+			r.announce(memberCalled(numbered(1), "m1", epoch), nil, presence{Seq: 2}, []byte{1}, end)
 		}, []int{0, 2, 3}},
 		{"a member known before takes no room", func(r *roster) {
 			r.learn(memberCalled(numbered(0), "m0", epoch.Add(time.Second)), nil, end)

@@ -161,7 +161,7 @@ func (c *cast) out(s *Revocations) []string {
 		}
 	}
 	for name, inv := range c.invites {
-		if s.CheckInvite(inv) != nil {
+		if s.check(inv.chain) != nil {
 			out = append(out, name)
 		}
 	}

@@ -135,9 +135,6 @@ func (s *Revocations) void(x *Revocation) bool {
 // says by whom.
 func (s *Revocations) Check(c *Credential) error { return s.check(c.chain) }
 
-// CheckInvite is Check for an invite.
-func (s *Revocations) CheckInvite(inv *Invite) error { return s.check(inv.chain) }
-
 func (s *Revocations) check(chain []grant) error {
 	r := s.against(chain, func(r *Revocation, i int) bool { return keepsLeaf(r, chain, i) })
 	if r == nil {

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -145,16 +143,7 @@ func (d *Daemon) remember(e *exposed, made []named) {
 	}
 }
 
-func (d *Daemon) listAccess() []control.Access {
-	d.mu.Lock()
-	exposed := maps.Clone(d.exposed)
-	d.mu.Unlock()
-	out := []control.Access{}
-	for _, name := range slices.Sorted(maps.Keys(exposed)) {
-		out = append(out, d.accessView(name, exposed[name], nil))
-	}
-	return out
-}
+func (d *Daemon) listAccess() []control.Access { return viewExposed(d, d.accessView) }
 
 // accessView tells who may use a service. Notes are told of the rules that were
 // made just now.

@@ -15,11 +15,14 @@ import (
 	"testing/synctest"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/overlaytest"
 )
 
-// When the node ends, the streams that it carries break at both ends.
-func TestStreamsEndWithTheNode(t *testing.T) {
+// streamThroughNode returns a stream that a command has opened through a node, and
+// written to, and its other end.
+func streamThroughNode(t testing.TB) (*served, *control.Conn, *overlay.Conn) {
+	t.Helper()
 	nodes := overlaytest.New(t, 2)
 	l := listen(t, nodes[0], "web")
 	s := serve(t, nodes[1])
@@ -27,7 +30,7 @@ func TestStreamsEndWithTheNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	stream := accept(t, l)
 	if _, err := io.WriteString(conn, "part"); err != nil {
 		t.Fatal(err)
@@ -35,6 +38,12 @@ func TestStreamsEndWithTheNode(t *testing.T) {
 	if _, err := io.ReadFull(stream, make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
+	return s, conn, stream
+}
+
+// When the node ends, the streams that it carries break at both ends.
+func TestStreamsEndWithTheNode(t *testing.T) {
+	s, conn, stream := streamThroughNode(t)
 	s.stop()
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, control.ErrBroken) {
 		t.Errorf("Read at the command = %v, want %v", err, control.ErrBroken)
@@ -47,20 +56,7 @@ func TestStreamsEndWithTheNode(t *testing.T) {
 
 // A command that is killed has not ended its stream.
 func TestKilledCommandIsNoEnd(t *testing.T) {
-	nodes := overlaytest.New(t, 2)
-	l := listen(t, nodes[0], "web")
-	s := serve(t, nodes[1])
-	conn, err := s.Dial(testContext(t), "node0/web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream := accept(t, l)
-	if _, err := io.WriteString(conn, "part"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(stream, make([]byte, 4)); err != nil {
-		t.Fatal(err)
-	}
+	_, conn, stream := streamThroughNode(t)
 	conn.Conn.Close() // as the system does for a process that is gone
 	if _, err := stream.Read(make([]byte, 1)); err == nil || err == io.EOF {
 		t.Errorf("Read at the service = %v, want an error that is no end", err)

@@ -202,13 +202,16 @@ func counts(s forward.Stats) control.Counts {
 	return c
 }
 
-func (d *Daemon) listExposed() []control.Exposed {
+func (d *Daemon) listExposed() []control.Exposed { return viewExposed(d, d.exposedView) }
+
+// viewExposed returns a view of each service, by name.
+func viewExposed[V any](d *Daemon, view func(string, *exposed, []named) V) []V {
 	d.mu.Lock()
 	exposed := maps.Clone(d.exposed)
 	d.mu.Unlock()
-	out := []control.Exposed{}
+	out := []V{}
 	for _, name := range slices.Sorted(maps.Keys(exposed)) {
-		out = append(out, d.exposedView(name, exposed[name], nil))
+		out = append(out, view(name, exposed[name], nil))
 	}
 	return out
 }
