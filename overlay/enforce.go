@@ -24,6 +24,7 @@ func (m *Mesh) runEnforce() {
 			return
 		case <-tick.C:
 			m.enforce()
+			m.settleClaims() // what settled them before may count no more
 		}
 	}
 }

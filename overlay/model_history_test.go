@@ -101,10 +101,11 @@ func (h *history) askable(n *simNode) []*simNode {
 	}
 }
 
-// redeemer returns the first of them that can give what an invite does.
+// redeemer returns the first of them that can give what an invite does, or knows
+// that it is not to be given.
 func (h *history) redeemer(n *simNode, g *gift) *simNode {
 	for _, by := range h.askable(n) {
-		if h.isAdmin(by) && len(by.gift.chain) < credential.MaxGrants && !by.gift.until.Before(g.until) {
+		if by.knows.revoked(g) || h.isAdmin(by) && len(by.gift.chain) < credential.MaxGrants && !by.gift.until.Before(g.until) {
 			return by
 		}
 	}
@@ -242,12 +243,13 @@ func (h *history) join() {
 func (h *history) redeem(n, o *simNode, inv *simInvite, c *credential.Credential) {
 	by := h.redeemer(o, n.gift)
 	want, place := false, 0
-	if by != nil {
-		for _, other := range h.admins(by) {
+	free := func() int { return by.knows.freePlace(inv.gift.chain[0].serial, inv.gift.uses) }
+	if by != nil && current(n.gift, time.Now()) && !by.knows.revoked(n.gift) && free() > 0 {
+		for _, other := range h.admins(by) { // which it asks only if it knows of a place itself
 			h.shareUses(by, other)
 		}
-		place = by.knows.freePlace(inv.gift.chain[0].serial, inv.gift.uses)
-		want = place > 0 && current(n.gift, time.Now()) && !by.knows.revoked(n.gift)
+		place = free()
+		want = place > 0
 	}
 	var g *gift
 	if want {
@@ -260,15 +262,15 @@ func (h *history) redeem(n, o *simNode, inv *simInvite, c *credential.Credential
 		want = o.knows.admits(g, time.Now()) && n.knows.admits(o.gift, time.Now())
 	}
 	err := meet(o, n)
+	if e := o.roster.entries[n.id]; e != nil && g != nil {
+		h.given[string(e.credential.Marshal())] = g // even if the other did not like who let it in
+	}
 	for _, admin := range h.some(running) {
 		h.settleClaims(admin)
 	}
 	h.note("%s redeems with %s by %v: %v", n.gift.name, o.gift.name, by != nil, err)
 	if (err == nil) != want {
 		h.failf("redeem an invite for %d at %s = %v, want it to work: %v", inv.gift.uses, o.gift.name, err, want)
-	}
-	if e := o.roster.entries[n.id]; e != nil && g != nil {
-		h.given[string(e.credential.Marshal())] = g // even if the other did not like who let it in
 	}
 	if err != nil || g == nil {
 		return
@@ -679,6 +681,9 @@ func (h *history) heal() {
 					h.meet(a, b, true)
 				}
 			}
+		}
+		for _, n := range h.some(running) {
+			h.settleClaims(n)
 		}
 		now := 0
 		for _, n := range h.some(running) {

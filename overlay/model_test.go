@@ -157,7 +157,7 @@ func (k *knowledge) freePlace(serial string, uses int) int {
 func renewal(old, by *gift, now time.Time) *gift {
 	g, own := *old, old.chain[0]
 	if own.vouchers == nil {
-		own.vouchers = old.above()
+		own.vouchers = append([]string{}, old.above()...) // none, and not nil, of one given by the root
 	}
 	g.chain = slices.Concat([]link{own}, by.chain)
 	for _, key := range old.above() {

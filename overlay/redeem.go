@@ -304,18 +304,25 @@ func (m *Mesh) readClaims(s io.Reader) (credential.Serial, error) {
 // settleClaims revokes who was given a place that somebody else has: it was done
 // by two admins that could not hear each other, and all agree on whom.
 func (m *Mesh) settleClaims() {
+	if !m.Self().Roles.Has(credential.RoleAdmin) {
+		return
+	}
 	for _, c := range m.claims.losers() {
 		terms := credential.RevokeTerms{Key: c.Key[:]}
 		if m.revoked.targets(c.Key[:]) {
 			continue
 		}
-		m.log.Warn("an invite was used once too often; the later is put out", "invite", c.Serial)
 		err := m.keep(&terms) // should it have been an admin
 		if err == nil {
 			err = m.publishRevocation(m.ctx, terms)
 		}
-		if err != nil {
-			m.log.Error("put out", "invite", c.Serial, "err", err)
+		switch {
+		case err == nil:
+			m.log.Warn("an invite was used once too often; the later is put out", "invite", c.Serial)
+		case errors.Is(err, ErrNotPermitted): // by this one; there are admins above it
+			m.log.Debug("an invite was used once too often", "invite", c.Serial, "err", err)
+		case m.ctx.Err() == nil:
+			m.log.Error("an invite was used once too often", "invite", c.Serial, "err", err)
 		}
 	}
 }
