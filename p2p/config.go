@@ -29,6 +29,10 @@ type Config struct {
 	// comes back is where it was. If it is taken, or zero, a free one is used.
 	Port uint16
 
+	// Local has the node meet others on this machine without a network. If nil,
+	// it does not.
+	Local *Local
+
 	// Admission decides who may connect. If nil, everybody may.
 	Admission Admission
 

@@ -40,7 +40,10 @@ func (n *Node) Connections() []Connection {
 		stat := c.Stat()
 		out[i] = Connection{
 			Peer: c.RemotePeer(), Path: pathTo(c.RemoteMultiaddr()), Addr: c.RemoteMultiaddr(),
-			Inbound: stat.Direction == network.DirInbound, Since: stat.Opened, Streams: stat.NumStreams,
+			Inbound: dialer(c) == c.RemotePeer(), Since: stat.Opened, Streams: stat.NumStreams,
+		}
+		if u := unixConn(c); u != nil {
+			out[i].Streams = u.NumStreams() // those past libp2p too
 		}
 	}
 	return out
@@ -64,9 +67,7 @@ func (n *Node) PathTo(id peer.ID) Path {
 func (n *Node) Watch(ctx context.Context) iter.Seq[[]Connection] {
 	return func(yield func([]Connection) bool) {
 		for {
-			n.mu.Lock()
-			changed := n.changed
-			n.mu.Unlock()
+			changed := n.connsChanged()
 			if !yield(n.Connections()) {
 				return
 			}
@@ -79,6 +80,13 @@ func (n *Node) Watch(ctx context.Context) iter.Seq[[]Connection] {
 			}
 		}
 	}
+}
+
+// connsChanged returns a channel that is closed when connections change.
+func (n *Node) connsChanged() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.changed
 }
 
 func (n *Node) change() {

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,19 +105,28 @@ func (n *Node) Connect(ctx context.Context, id peer.ID, addrs ...multiaddr.Multi
 // connection that is there. If the peer has no listener for the protocol, the
 // first Read says so.
 func (n *Node) Dial(ctx context.Context, id peer.ID, proto string) (*Stream, error) {
+	return n.dialWith(ctx, id, proto, func(ctx context.Context, c network.Conn) (*Stream, error) {
+		return n.open(ctx, c, proto)
+	})
+}
+
+// dialWith opens a stream by open on the best connection there is.
+func (n *Node) dialWith(ctx context.Context, id peer.ID, proto string, open opener) (*Stream, error) {
 	if err := n.alive(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := n.bound(ctx)
 	defer cancel(nil)
-	s, err := n.dial(ctx, id, proto)
+	s, err := n.dial(ctx, id, proto, open)
 	if err != nil && n.alive() != nil {
 		return nil, ErrClosed // whatever it broke first
 	}
 	return s, err
 }
 
-func (n *Node) dial(ctx context.Context, id peer.ID, proto string) (*Stream, error) {
+type opener func(context.Context, network.Conn) (*Stream, error)
+
+func (n *Node) dial(ctx context.Context, id peer.ID, proto string, open opener) (*Stream, error) {
 	if id == n.id {
 		return n.dialSelf(ctx, proto)
 	}
@@ -124,28 +134,35 @@ func (n *Node) dial(ctx context.Context, id peer.ID, proto string) (*Stream, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := n.open(ctx, c, proto)
+	s, err := open(ctx, c)
 	if err == nil || ctx.Err() != nil || !c.IsClosed() {
 		return s, err
 	}
 	if c, err = n.conn(ctx, id); err != nil { // that connection had just died
 		return nil, err
 	}
-	return n.open(ctx, c, proto)
+	return open(ctx, c)
 }
 
 func (n *Node) open(ctx context.Context, c network.Conn, proto string) (*Stream, error) {
+	if u := unixConn(c); u != nil {
+		return n.openUnix(ctx, u, proto)
+	}
 	raw, err := c.NewStream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open stream to peer %v: %w", c.RemotePeer(), err)
+		return nil, openError(c.RemotePeer(), err)
 	}
 	if err := raw.SetProtocol(protocol.ID(proto)); err != nil {
 		_ = raw.ResetWithError(network.StreamResourceLimitExceeded)
-		return nil, fmt.Errorf("open stream to peer %v: %w", c.RemotePeer(), err)
+		return nil, openError(c.RemotePeer(), err)
 	}
 	return n.newStream(raw, newNamer(raw, proto), streamInfo{
 		local: n.id, remote: c.RemotePeer(), protocol: proto, path: pathTo(c.RemoteMultiaddr()), lingers: runsYamux(c),
 	}), nil
+}
+
+func openError(id peer.ID, err error) error {
+	return fmt.Errorf("open stream to peer %v: %w", id, err)
 }
 
 // conn returns the best connection to a peer, dialing if there is none.
@@ -159,17 +176,28 @@ func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
 	ctx, cancel := n.bound(ctx)
 	defer cancel(nil)
 	defer n.gate.onRefusal(id, cancel)() // who refuses at one address does so at all
+	began := time.Now()
+	var local *Attempt
+	if n.hasLocal(id) {
+		err := n.dialLocal(ctx, id)
+		if c := n.bestConn(id); c != nil {
+			return c, nil
+		}
+		local = &Attempt{Addr: n.local.addr, Path: PathUnix, Took: time.Since(began), Err: cmp.Or(err, error(ErrReset))}
+		if final(err) {
+			return nil, &DialError{Peer: id, Attempts: []Attempt{*local}, Err: err}
+		}
+	}
 	// libp2p keeps an address that failed from being dialed again for a while.
 	// Somebody asked for this dial, so it is made.
 	n.kit.swarm.Backoff().Clear(id)
-	began := time.Now()
 	c, err := n.kit.swarm.DialPeer(ctx, id)
 	if err != nil {
 		n.dialsFailed.Add(1)
 		if n.alive() != nil {
 			return nil, ErrClosed
 		}
-		return nil, n.dialError(ctx, id, began, err)
+		return nil, n.dialError(ctx, id, began, local, err)
 	}
 	if best := n.bestConn(id); best != nil {
 		return best, nil
@@ -188,8 +216,11 @@ func (n *Node) bestConn(id peer.ID) network.Conn {
 }
 
 // dialError makes of what the swarm says an error that has each address once.
-func (n *Node) dialError(ctx context.Context, id peer.ID, began time.Time, err error) error {
+func (n *Node) dialError(ctx context.Context, id peer.ID, began time.Time, local *Attempt, err error) error {
 	out := &DialError{Peer: id}
+	if local != nil {
+		out.Attempts = append(out.Attempts, *local)
+	}
 	var refused error
 	var all *swarm.DialError
 	if errors.As(err, &all) {
@@ -209,7 +240,7 @@ func (n *Node) dialError(ctx context.Context, id peer.ID, began time.Time, err e
 		out.Err = refused
 	case ctx.Err() != nil:
 		out.Err = context.Cause(ctx)
-	case errors.Is(err, swarm.ErrNoAddresses):
+	case errors.Is(err, swarm.ErrNoAddresses) && local == nil:
 		out.Err = ErrNoAddress
 	case len(out.Attempts) == 0 || all == nil:
 		out.Err = err

@@ -23,6 +23,14 @@
 // address and no more than the reason, which is one byte. The exchange is
 // described in docs/protocol.md, and costs one round trip.
 //
+// # One machine
+//
+// With [Config.Local] nodes on one machine meet in a directory of unix sockets, with
+// no network. They are dialed there first, and connections that they have by other
+// ways move there. Each stream is then a socket of the kernel's own ([PathUnix]),
+// which [Stream.SyscallConn] gives, and [Node.Ask] opens one that its accepting end
+// may hand over to something else: see [Stream.HandOver].
+//
 // # What it does not do
 //
 // A node knows no mesh and no names, and does not look for addresses: package

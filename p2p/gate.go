@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-yamux/v5"
 	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/p2p/unixsock"
 	"github.com/quic-go/quic-go"
 )
 
@@ -42,6 +43,7 @@ type gate struct {
 	life              context.Context
 	close             context.CancelFunc // ends all exchanges
 	raise             func(peer.ID)      // lifts the limits for strangers
+	unix              unixGate
 
 	turns   turns         // the exchanges that peers began
 	refused atomic.Uint64 // connections not admitted
@@ -75,12 +77,24 @@ func (g *gate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiadd
 
 // InterceptUpgraded admits a connection or has it closed.
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
+	err := g.admit(c)
+	if u := unixConn(c); u != nil {
+		g.unix.judged(u, err)
+	}
+	return err == nil, 0
+}
+
+// A unixGate is told of connections over unix sockets, once it is known whether
+// they are admitted.
+type unixGate interface{ judged(*unixsock.Conn, error) }
+
+func (g *gate) admit(c network.Conn) error {
 	if g.admission == nil {
 		g.raise(c.RemotePeer())
-		return true, 0
+		return nil
 	}
 	var err error
-	if c.Stat().Direction == network.DirOutbound {
+	if dialer(c) == c.LocalPeer() {
 		err = g.enter(c)
 		g.remember(c.RemotePeer(), err)
 	} else {
@@ -90,7 +104,7 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 		g.refused.Add(1)
 		g.log.Debug("connection not admitted", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "err", err)
 	}
-	return err == nil, 0
+	return err
 }
 
 // enter runs the exchange on a connection that this node made.
@@ -177,6 +191,9 @@ type exchangeStream interface {
 func firstStream(ctx context.Context, c network.Conn, open bool) (exchangeStream, error) {
 	var q *quic.Conn
 	var y *yamux.Session
+	if u := unixConn(c); u != nil {
+		return firstUnix(ctx, u, open)
+	}
 	switch {
 	case c.As(&q):
 		return firstQUIC(ctx, q, open)
@@ -200,6 +217,15 @@ func firstQUIC(ctx context.Context, q *quic.Conn, open bool) (exchangeStream, er
 		return nil, err
 	}
 	return quicExchange{s}, nil
+}
+
+func firstUnix(ctx context.Context, u *unixsock.Conn, open bool) (exchangeStream, error) {
+	if open {
+		return u.OpenStream(ctx)
+	}
+	stop := context.AfterFunc(ctx, func() { u.Close() }) // AcceptStream has no ctx
+	defer stop()
+	return u.AcceptStream()
 }
 
 // A quicExchange closes for reading too, without which the stream would count

@@ -267,10 +267,11 @@ func (k *hostKit) addHost(c Config) error {
 		return err
 	}
 	k.host, err = basichost.NewHost(k.swarm, &basichost.HostOpts{
-		EventBus:    k.events, // the swarm's, so that all events are on one
-		ConnManager: manager,
-		EnablePing:  true,
-		UserAgent:   c.Agent,
+		EventBus:     k.events, // the swarm's, so that all events are on one
+		ConnManager:  manager,
+		EnablePing:   true,
+		UserAgent:    c.Agent,
+		AddrsFactory: withoutUnix,
 	})
 	if err != nil {
 		return errors.Join(err, manager.Close())

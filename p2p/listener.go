@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -18,6 +19,7 @@ type Listener struct {
 	node    *Node
 	proto   string
 	pending chan *Stream
+	asked   atomic.Pointer[func(*Stream) bool] // see OnAsk
 
 	closeOnce sync.Once
 	done      chan struct{}
@@ -50,7 +52,15 @@ func (l *Listener) receive(raw network.Stream) {
 	}))
 }
 
+// OnAsk has take called with each stream of an Ask on the path on this machine, as
+// soon as it comes in. take must not wait; if it returns false, the stream is for
+// Accept.
+func (l *Listener) OnAsk(take func(*Stream) bool) { l.asked.Store(&take) }
+
 func (l *Listener) offer(s *Stream) {
+	if take := l.asked.Load(); take != nil && s.asked() != nil && (*take)(s) {
+		return
+	}
 	select {
 	case <-l.done:
 	case l.pending <- s:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,17 @@ var transports = []struct{ name, listen string }{
 	{"ws", "/ip4/127.0.0.1/tcp/0/ws"},
 }
 
+// onMachine stands for where to listen on the path on this machine.
+const onMachine = "unix"
+
+// ways are the transports and the path on this machine.
+var ways = append(slices.Clone(transports), struct{ name, listen string }{"unix", onMachine})
+
+// onlyLocal configures nodes of one kind that meet on this machine alone.
+func onlyLocal(t testing.TB) *Local {
+	return &Local{Dir: t.TempDir(), Secret: []byte("of these"), Only: true}
+}
+
 // patience bounds what a test waits for. It passes only when a test fails.
 const patience = 30 * time.Second
 
@@ -54,7 +66,7 @@ func addrs(ss ...string) []multiaddr.Multiaddr {
 // loopback if c does not say where.
 func newTestNode(t testing.TB, c Config) *Node {
 	t.Helper()
-	if c.Listen == nil {
+	if c.Listen == nil && c.Local == nil {
 		c.Listen = addrs("/ip4/127.0.0.1/tcp/0")
 	}
 	n, err := New(c)
@@ -69,11 +81,29 @@ func newTestNode(t testing.TB, c Config) *Node {
 // second, made over one transport.
 func newTestPair(t testing.TB, listen string) (dialer, listener *Node) {
 	t.Helper()
-	dialer, listener = newTestNode(t, Config{}), newTestNode(t, Config{Listen: addrs(listen)})
+	if listen == onMachine {
+		local := onlyLocal(t)
+		dialer, listener = newTestNode(t, Config{Local: local}), newTestNode(t, Config{Local: local})
+		waitLocal(t, dialer, listener.ID())
+	} else {
+		dialer, listener = newTestNode(t, Config{}), newTestNode(t, Config{Listen: addrs(listen)})
+	}
 	if err := dialer.Connect(testContext(t), listener.ID(), listener.Addrs()...); err != nil {
 		t.Fatal(err)
 	}
 	return dialer, listener
+}
+
+// waitLocal waits until a node has seen a peer's socket.
+func waitLocal(t testing.TB, n *Node, id peer.ID) {
+	t.Helper()
+	for changed := n.LocalChanged(); !slices.Contains(n.LocalPeers(), id); changed = n.LocalChanged() {
+		select {
+		case <-changed:
+		case <-time.After(patience):
+			t.Fatalf("%v has no socket after %v", id, patience)
+		}
+	}
 }
 
 // openStream returns both ends of a stream. If from and to are one node, it is

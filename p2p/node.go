@@ -27,11 +27,13 @@ var ErrClosed = fmt.Errorf("node: %w", net.ErrClosed)
 // from several goroutines at once.
 type Node struct {
 	// Set by New and never changed.
-	id    peer.ID
-	log   *slog.Logger
-	kit   *hostKit
-	gate  *gate
-	dials *dialLog
+	id      peer.ID
+	log     *slog.Logger
+	kit     *hostKit
+	gate    *gate
+	dials   *dialLog
+	local   *localPath // nil if there is none
+	noLocal error      // why
 
 	settleAfter time.Duration // see settle
 
@@ -46,9 +48,11 @@ type Node struct {
 
 	mu        sync.Mutex // guards the fields below; never held while dialing
 	listeners map[string]*Listener
-	streams   map[peer.ID]int // open, by the peer at the other end
-	changed   chan struct{}   // closed and replaced when connections change
-	self      *loop           // nil until first dialed
+	streams   map[peer.ID]int      // open, by the peer at the other end
+	changed   chan struct{}        // closed and replaced when connections change
+	self      *loop                // nil until first dialed
+	trimming  *time.Timer          // until it has fired; nil otherwise
+	trimmed   map[peer.ID]struct{} // see Trimmed
 }
 
 // New starts a node. On error nothing is left open.
@@ -57,12 +61,18 @@ func New(c Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	n, err := newNode(c)
+	if errors.Is(err, ErrNoLocal) {
+		return nil, err // it says what was tried
+	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	if err := errors.Join(n.listen(c), n.register(c.Metrics)); err != nil {
 		n.Close()
 		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	if n.local != nil {
+		n.start(n.runLocal)
 	}
 	return n, nil
 }
@@ -81,26 +91,57 @@ func newNode(c Config) (*Node, error) {
 		settleAfter: settleAfter,
 		listeners:   map[string]*Listener{},
 		streams:     map[peer.ID]int{},
+		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
+	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
 		ConnectedF: func(_ network.Network, c network.Conn) {
+			if u := unixConn(c); u != nil {
+				n.noteEnd(c.RemotePeer(), nil)
+				n.local.added(u, nil)
+				n.trimLater()
+			} else if n.hasLocal(c.RemotePeer()) {
+				n.moveLater(c.RemotePeer())
+			}
 			n.change()
 			n.settleLater(c.RemotePeer())
 		},
-		DisconnectedF: func(network.Network, network.Conn) { n.change() },
+		DisconnectedF: func(_ network.Network, c network.Conn) {
+			if u := unixConn(c); u != nil {
+				n.local.removed(u)
+				n.noteEnd(c.RemotePeer(), u.Err())
+			}
+			n.change()
+		},
 	})
 	n.kit.host.Start()
+	n.noLocal = ErrNoLocal
+	if c.Local == nil {
+		return n, nil
+	}
+	if err = n.openLocal(*c.Local, key); err != nil {
+		n.noLocal = fmt.Errorf("%w: %w", ErrNoLocal, err)
+		if c.Local.Dir != "" || c.Local.Only && len(c.Listen) == 0 {
+			n.Close()
+			return nil, n.noLocal
+		}
+		level := slog.LevelWarn
+		if errors.Is(err, errors.ErrUnsupported) {
+			level = slog.LevelDebug // there is nothing to mend
+		}
+		n.log.Log(n.life, level, "no path on this machine", "err", err)
+	}
 	return n, nil
 }
 
 func (n *Node) listen(c Config) error {
-	if len(c.Listen) > 0 {
+	if len(c.Listen) > 0 || c.Local != nil && c.Local.Only {
 		return n.kit.listen(c.Listen)
 	}
 	addrs, err := listenAddrs(c.Port, ownFamilies())
@@ -136,11 +177,16 @@ func (n *Node) Port() uint16 {
 
 // Host returns the libp2p host under the node, for package dht and for libp2p
 // protocols of one's own. Closing it is the node's business.
-func (n *Node) Host() host.Host { return n.kit.host }
+func (n *Node) Host() host.Host {
+	if n.local == nil {
+		return n.kit.host
+	}
+	return localHost{n.kit.host, n}
+}
 
 // KnownAddrs returns the addresses at which Dial would try a peer.
 func (n *Node) KnownAddrs(id peer.ID) []multiaddr.Multiaddr {
-	return n.kit.host.Peerstore().Addrs(id)
+	return withoutUnix(n.kit.host.Peerstore().Addrs(id))
 }
 
 // Identified waits until a peer that there is a connection to has told at which
@@ -192,12 +238,13 @@ func (n *Node) RTT(id peer.ID) time.Duration {
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		n.end()
+		n.stopTrimming()
 		n.gate.close()
 		n.closeListeners()
 		if n.unregister != nil {
 			n.unregister()
 		}
-		n.closeErr = n.kit.Close()
+		n.closeErr = errors.Join(n.kit.Close(), n.closeLocal())
 		if self := n.takeSelf(); self != nil {
 			n.closeErr = errors.Join(n.closeErr, self.Close())
 		}

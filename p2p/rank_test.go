@@ -116,6 +116,8 @@ type fakeConn struct {
 func (c fakeConn) LocalPeer() peer.ID  { return "b" }
 func (c fakeConn) RemotePeer() peer.ID { return "a" }
 
+func (c fakeConn) As(any) bool { return false }
+
 func (c fakeConn) RemoteMultiaddr() multiaddr.Multiaddr { return c.addr }
 func (c fakeConn) Stat() network.ConnStats {
 	direction := network.DirOutbound

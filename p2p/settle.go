@@ -58,6 +58,9 @@ func (n *Node) streamsTo(id peer.ID) int {
 
 // dialer returns the end that made a connection.
 func dialer(c network.Conn) peer.ID {
+	if u := unixConn(c); u != nil && u.Dialed() { // libp2p was told that it came in
+		return c.LocalPeer()
+	}
 	if c.Stat().Direction == network.DirInbound {
 		return c.RemotePeer()
 	}

@@ -160,6 +160,14 @@ func (s *Stream) Abort(reason error) error {
 	return s.Reset()
 }
 
+// Cause returns what Abort ended the stream for, or nil if it did not.
+func (s *Stream) Cause() error {
+	if cause := s.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
+
 func (s *Stream) uncount() { s.node.streamClosed(s.info.remote) }
 
 // flush names the protocol to the other end if nothing was written yet.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -22,7 +23,7 @@ import (
 // onEachTransport runs a test over a connection of each transport, and of a
 // node to itself.
 func onEachTransport(t *testing.T, test func(t *testing.T, from, to *Node)) {
-	for _, tt := range transports {
+	for _, tt := range ways {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			from, to := newTestPair(t, tt.listen)
@@ -47,10 +48,7 @@ func TestStreamIsANetConn(t *testing.T) {
 
 func TestStreamEnds(t *testing.T) {
 	onEachTransport(t, func(t *testing.T, from, to *Node) {
-		path := PathLAN
-		if from == to {
-			path = PathSelf
-		}
+		path := from.PathTo(to.ID())
 		near, far := openStream(t, from, to)
 		for _, tt := range []struct {
 			name          string
@@ -145,7 +143,7 @@ func TestStreamReset(t *testing.T) {
 }
 
 func TestStreamOfABrokenConnection(t *testing.T) {
-	for _, tt := range transports {
+	for _, tt := range ways {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			from, to := newTestPair(t, tt.listen)
@@ -249,6 +247,41 @@ func TestStreamWriteToAClosedEnd(t *testing.T) {
 		case <-time.After(patience):
 			t.Errorf("Write to a closed end hangs, want %v", ErrReset)
 		}
+	})
+}
+
+// What is copied to a stream goes out while somebody waits to read it.
+func TestStreamCopyWhileItIsRead(t *testing.T) {
+	onEachTransport(t, func(t *testing.T, from, to *Node) {
+		near, far := openStream(t, from, to)
+		read := make(chan error, 1)
+		go func() {
+			_, err := near.Read(make([]byte, 1))
+			read <- err
+		}()
+		until(t, "a Read waits", func() bool {
+			if near.rmu.TryLock() {
+				near.rmu.Unlock()
+				return false
+			}
+			return true
+		})
+		copied := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(near, onlyReader{strings.NewReader("word")})
+			copied <- errors.Join(err, near.CloseWrite())
+		}()
+		if err := far.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(far); string(got) != "word" || err != nil {
+			t.Fatalf("ReadAll = %q, %v, want word", got, err)
+		}
+		far.Close()
+		if err := <-copied; err != nil {
+			t.Errorf("Copy = %v, want nil", err)
+		}
+		checkIs(t, "Read", <-read, io.EOF)
 	})
 }
 
@@ -372,7 +405,7 @@ func TestStreamDeadlineWhileNamingTheProtocol(t *testing.T) {
 }
 
 func TestDialWithoutListener(t *testing.T) {
-	for _, tt := range transports {
+	for _, tt := range ways {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			from, to := newTestPair(t, tt.listen)
