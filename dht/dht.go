@@ -96,6 +96,7 @@ func (c Config) withDefaults() (Config, error) {
 type DHT struct {
 	node *p2p.Node
 	cfg  Config
+	host *kadHost
 	kad  *kad.IpfsDHT
 
 	ctx       context.Context // the DHT's lifetime
@@ -110,6 +111,10 @@ type DHT struct {
 
 // New starts to take part in the DHT. Close it before the node.
 func New(node *p2p.Node, c Config) (*DHT, error) {
+	return newDHT(node, newKadHost(node), c)
+}
+
+func newDHT(node *p2p.Node, h *kadHost, c Config) (*DHT, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("dht: %w", err)
@@ -126,10 +131,12 @@ func New(node *p2p.Node, c Config) (*DHT, error) {
 	if c.Known != nil {
 		options = append(options, kad.BootstrapPeersFunc(c.Known))
 	}
-	d := &DHT{node: node, cfg: c, changed: make(chan struct{})}
-	if d.kad, err = kad.New(node.Host(), options...); err != nil {
+	d := &DHT{node: node, cfg: c, host: h, changed: make(chan struct{})}
+	if d.kad, err = kad.New(h, options...); err != nil {
 		return nil, fmt.Errorf("dht: %w", err)
 	}
+	inTable := func(id peer.ID) bool { return d.kad.RoutingTable().Find(id) != "" }
+	h.peers.inTable.Store(&inTable)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.watchTable()
 	return d, nil
@@ -175,20 +182,22 @@ func (d *DHT) Ready(ctx context.Context) error {
 }
 
 // FindPeer returns addresses of a peer. It may connect to the peer on the way,
-// and what it finds is known to the node's Dial afterwards.
+// and what it finds is known to the node's Dial afterwards. For a peer that has no
+// address it returns none once it has connected to it, which it can on the same
+// machine.
 func (d *DHT) FindPeer(ctx context.Context, id peer.ID) ([]multiaddr.Multiaddr, error) {
 	info, err := d.kad.FindPeer(ctx, id)
 	if err != nil {
 		return nil, d.fault(fmt.Sprintf("find peer %v", id), err)
 	}
-	if len(info.Addrs) > 0 {
-		return info.Addrs, nil
+	if addrs := d.host.portable(info.Addrs); len(addrs) > 0 || d.node.PathTo(id) == p2p.PathUnknown {
+		return addrs, nil
 	}
-	// It has connected to this node, a moment ago.
+	// It has connected to this node, maybe a moment ago.
 	if err := d.node.Identified(ctx, id); err != nil {
 		return nil, err
 	}
-	return d.node.KnownAddrs(id), nil
+	return d.host.portable(d.node.KnownAddrs(id)), nil
 }
 
 // A Publication is something that this node keeps in the DHT.
@@ -298,6 +307,7 @@ func (d *DHT) Providers(ctx context.Context, key string) iter.Seq[peer.AddrInfo]
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for info := range d.kad.FindProvidersAsync(ctx, c, 0) {
+			info.Addrs = d.host.portable(info.Addrs)
 			if !yield(info) {
 				return
 			}

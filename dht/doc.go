@@ -17,6 +17,9 @@
 // a record counts for what its [Validator] finds in it, and a provider may not
 // provide.
 //
+// A node that has no address takes part like others: those on its machine, who find
+// it by its ID, find it as a provider and as a peer.
+//
 // Records and provider records live in the memory of the 20 peers whose IDs
 // are nearest to the key (bucket size of the Kademlia paper). Their owner
 // publishes them again, see [Config.Republish].

@@ -70,9 +70,10 @@ func (inv *Invite) Mesh() MeshID { return inv.mesh }
 // with which roles, until when.
 func (inv *Invite) Grant() Grant { return inv.chain[0].Claims.grant() }
 
-// Start lists where to find the mesh. It is the word of whoever handed the text
-// on: no signature covers it, and a peer there must prove its membership like
-// any other.
+// Start lists where to find the mesh. A peer without an address can be found on
+// its own machine, by its ID. The list is the word of whoever handed the text on:
+// no signature covers it, and a peer there must prove its membership like any
+// other.
 func (inv *Invite) Start() []peer.AddrInfo { return cloneStart(inv.start) }
 
 // Verify returns nil if the holder can join with this invite now. Otherwise the
@@ -121,8 +122,8 @@ func checkStart(start []peer.AddrInfo) error {
 		return fmt.Errorf("%w: %d peers to start from; at most %d", ErrInvalid, len(start), MaxPeers)
 	}
 	for _, p := range start {
-		if len(p.Addrs) == 0 || len(p.Addrs) > MaxAddrs {
-			return fmt.Errorf("%w: %d addresses of peer %v, not 1 to %d", ErrInvalid, len(p.Addrs), p.ID, MaxAddrs)
+		if len(p.Addrs) > MaxAddrs {
+			return fmt.Errorf("%w: %d addresses of peer %v; at most %d", ErrInvalid, len(p.Addrs), p.ID, MaxAddrs)
 		}
 		for _, addr := range p.Addrs {
 			if err := checkAddr(addr); err != nil {

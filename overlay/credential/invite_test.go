@@ -27,6 +27,7 @@ func TestInviteText(t *testing.T) {
 	}{
 		{"one peer", m.invite},
 		{"bound to a name", must(m.admin.IssueInvite(constant(6), now, Terms{Name: "eve"}, testStart(t)))},
+		{"a peer without an address", must(m.admin.IssueInvite(constant(6), now, Terms{}, []peer.AddrInfo{{ID: testPeer(t, 2)}, others[1]}))},
 		{"no peer", must(m.admin.IssueInvite(constant(6), now, Terms{}, nil))},
 		{"two peers", must(m.admin.IssueInvite(constant(6), now, Terms{}, others))},
 	} {
@@ -154,7 +155,11 @@ func TestParseInviteRefusesPayloads(t *testing.T) {
 		{"the issuer's key spelled out", func(w *inviteWire) { w.Start[0].Key = testPublic(2) }, "canonical"},
 		{"part of a key", func(w *inviteWire) { w.Start[0].Key = testPublic(2)[1:] }, "peer to start from"},
 		{"the issuer, in an invite of the root", func(w *inviteWire) { w.Chain = w.Chain[:1] }, "peer to start from"},
-		{"no address", func(w *inviteWire) { w.Start[0].Addrs = nil }, "0 addresses"},
+		{"too many addresses", func(w *inviteWire) {
+			for range MaxAddrs {
+				w.Start[0].Addrs = append(w.Start[0].Addrs, w.Start[0].Addrs[0])
+			}
+		}, "addresses of peer"},
 		{"an empty address", func(w *inviteWire) { w.Start[0].Addrs = [][]byte{{}} }, "peer to start from"},
 		{"what is no address", func(w *inviteWire) { w.Start[0].Addrs = [][]byte{[]byte("hello")} }, "peer to start from"},
 		{"an address with its peer", func(w *inviteWire) {

@@ -114,9 +114,9 @@ func (i *Issuer) issueNode(rand io.Reader, now time.Time, c claims) (*Credential
 
 // IssueInvite makes an invite, which it gives a key of its own: it draws 48
 // bytes from rand. The start addresses are where the invite's holder finds the
-// mesh, at most [MaxPeers] with [MaxAddrs] each; there may be none, if it is
-// found on the same machine or network. A peer's addresses are without the /p2p
-// part that names the peer itself.
+// mesh, at most [MaxPeers] with [MaxAddrs] each. There may be none, and a peer
+// may be there without an address, if it is found on the same machine. A peer's
+// addresses are without the /p2p part that names the peer itself.
 //
 // What [Invite.Verify] would refuse is refused here, with the same errors.
 func (i *Issuer) IssueInvite(rand io.Reader, now time.Time, terms Terms, start []peer.AddrInfo) (*Invite, error) {

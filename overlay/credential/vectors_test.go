@@ -84,6 +84,10 @@ func TestVectorsInvite(t *testing.T) {
 	v.text("bound text", bound.Text())
 	v.text("bound start peer", other.ID.String())
 	v.text("bound start address", other.Addrs[0].String())
+	near := must(m.admin.IssueInvite(constant(8), now, Terms{}, []peer.AddrInfo{{ID: testPeer(t, 2)}}))
+	v.hex("payload without an address", must(unwrap(near.Text())))
+	v.text("text without an address", near.Text())
+	v.text("start peer without an address", near.Start()[0].ID.String())
 	wiretest.Golden(t, "invite", v)
 }
 
