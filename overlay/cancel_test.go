@@ -270,7 +270,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 			dir := t.TempDir()
 			done := make(chan error, 1)
 			go func() {
-				m, err := tt.open(ctx, addr, Config{Listen: loopback(), Dir: dir})
+				m, err := tt.open(ctx, addr, Config{Listen: loopback(), NoLocal: true, Dir: dir})
 				if m != nil {
 					m.Close()
 				}
@@ -285,7 +285,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 	t.Run("over already", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if m, err := Open(ctx, Config{Listen: loopback()}); m != nil || !errors.Is(err, context.Canceled) {
+		if m, err := Open(ctx, Config{Listen: loopback(), NoLocal: true}); m != nil || !errors.Is(err, context.Canceled) {
 			t.Errorf("Open = %v, %v, want %v", m, err, context.Canceled)
 		}
 	})

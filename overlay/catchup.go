@@ -123,6 +123,15 @@ func (m *Mesh) acceptAll(l *p2p.Listener, handle func(*p2p.Stream)) {
 	}
 }
 
+func (m *Mesh) isCaughtUp() bool {
+	select {
+	case <-m.caughtUp.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // serveMember serves one who is not about to be shown out.
 func (m *Mesh) serveMember(s *p2p.Stream, serve func(*p2p.Stream) error) error {
 	if _, ok := m.Member(s.Peer()); !ok {

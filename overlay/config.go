@@ -36,6 +36,23 @@ type Config struct {
 	// those in the invite and those remembered.
 	Bootstrap []multiaddr.Multiaddr
 
+	// LocalDir is the directory of sockets in which the node meets the members on
+	// this machine, without a network. If empty, the user's own: see
+	// [github.com/p2pnode/p2pnode/p2p/unixsock.UserDirectory]. Others can be named, for containers or several
+	// users to share.
+	LocalDir string
+
+	// LocalUsers are other users of this machine, by their numbers, whose
+	// processes may be met there.
+	LocalUsers []uint32
+
+	// LocalOnly has the node listen nowhere but on this machine, unless Listen
+	// says so.
+	LocalOnly bool
+
+	// NoLocal has it meet members on this machine as it does all others.
+	NoLocal bool
+
 	// DialTimeout bounds one attempt to connect to one address. Zero means 10
 	// seconds.
 	DialTimeout time.Duration
@@ -57,6 +74,9 @@ func (c Config) withDefaults() (Config, []peer.AddrInfo, error) {
 	}
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))
+	}
+	if c.NoLocal && (c.LocalOnly || c.LocalDir != "" || len(c.LocalUsers) > 0) {
+		errs = append(errs, errors.New("Config.NoLocal contradicts LocalOnly, LocalDir and LocalUsers"))
 	}
 	start, err := peer.AddrInfosFromP2pAddrs(c.Bootstrap...)
 	if err != nil {

@@ -28,6 +28,7 @@ type Conn struct {
 	service string
 	dialed  bool
 
+	answer   *answer   // to be given; nil if it was
 	listener *Listener // that the stream came to; nil where it was dialed
 }
 

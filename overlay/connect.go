@@ -14,17 +14,9 @@ import (
 	"github.com/p2pnode/p2pnode/dht"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/p2p"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// enterTimeout bounds how long a start waits for those it knew. A member
-	// that is up answers within a second or not at all.
-	enterTimeout = 10 * time.Second
-
-	// enterWidth is how many are dialed at once.
-	enterWidth = 8
-
 	// retryFirst and retryLast bound the wait between two tries to find the
 	// mesh again.
 	retryFirst = time.Second
@@ -38,134 +30,6 @@ const (
 	// crash loses no more than that.
 	saveDelay = 100 * time.Millisecond
 )
-
-// enter connects to those to start from and to those known from before, and
-// waits until one has let the node in and has told who else is there. If none
-// does the error is ErrNoMemberReached, unless this node was refused for what it
-// is, which trying again can't help.
-func (m *Mesh) enter(caller context.Context) error {
-	ctx, cancel := context.WithTimeout(caller, enterTimeout)
-	defer cancel()
-	first, tried, err := m.connectAny(ctx, slices.Concat(m.start, m.known.infos()))
-	defer func() { m.wg.Go(func() { m.finishCatchUp(tried) }) }()
-	switch {
-	case first != "":
-	case caller.Err() != nil:
-		return context.Cause(caller)
-	case wasRefused(err):
-		return explain(err)
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrNoMemberReached, err)
-	default:
-		return ErrNoMemberReached
-	}
-	if m.isUnredeemed() { // by one that let it in and gave it nothing
-		return credential.ErrUnredeemed
-	}
-	m.note(first)
-	if err := m.awaitTable(ctx); err != nil {
-		return fmt.Errorf("enter: %w", err)
-	}
-	m.hearFrom(ctx, first)
-	if err := m.alive(); err != nil {
-		return err // it was revoked in the meantime
-	}
-	if err := m.fetchRoster(ctx, first); err != nil {
-		m.log.Warn("fetch roster", "peer", first, "err", err)
-	}
-	return m.known.save()
-}
-
-// awaitTable waits until there is somebody in the DHT to ask. Whoever let this
-// node in may go before that.
-func (m *Mesh) awaitTable(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	m.wg.Go(func() {
-		for conns := range m.node.Watch(ctx) {
-			if len(conns) == 0 {
-				cancel(ErrNoMemberReached)
-			}
-		}
-	})
-	return m.table.Ready(ctx)
-}
-
-// wasRefused tells whether a peer that was reached did not let this node in, for a
-// reason that stays.
-func wasRefused(err error) bool {
-	return refusalWhere(err, func(r *p2p.RefusedError) bool { return !r.Here && !errors.Is(r, p2p.RefusedBusy) }) != nil
-}
-
-// refusalWhere returns a refusal for which ok is true, of all that an error has in
-// it: several peers may have been tried.
-func refusalWhere(err error, ok func(*p2p.RefusedError) bool) *p2p.RefusedError {
-	if r, is := err.(*p2p.RefusedError); is && ok(r) {
-		return r
-	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return refusalWhere(e.Unwrap(), ok)
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			if r := refusalWhere(one, ok); r != nil {
-				return r
-			}
-		}
-	}
-	return nil
-}
-
-// wasRevoked tells whether a peer that was reached says that this node is revoked.
-// It may lie, so that counts only where nobody else is to be reached.
-func wasRevoked(err error) bool {
-	return wasRefused(err) && errors.Is(explain(err), credential.ErrRevoked)
-}
-
-// connectAny dials peers until one has let the node in. Dials that go on then
-// are left to end by themselves, and may give further connections; the channel is
-// closed when all have.
-func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (_ peer.ID, tried <-chan struct{}, _ error) {
-	type result struct {
-		id  peer.ID
-		err error
-	}
-	results := make(chan result, len(peers))
-	all := make(chan struct{})
-	m.wg.Go(func() {
-		defer close(all)
-		var g errgroup.Group
-		g.SetLimit(enterWidth)
-		for _, info := range peers {
-			if info.ID == m.node.ID() {
-				results <- result{"", nil}
-				continue
-			}
-			g.Go(func() error {
-				ctx, cancel := context.WithTimeout(m.ctx, enterTimeout)
-				defer cancel()
-				results <- result{info.ID, m.node.Connect(ctx, info.ID, info.Addrs...)}
-				return nil
-			})
-		}
-		_ = g.Wait()
-	})
-	var errs []error
-	for range peers {
-		select {
-		case r := <-results:
-			if r.err == nil && r.id != "" {
-				return r.id, all, nil
-			}
-			if r.err != nil {
-				errs = append(errs, r.err)
-			}
-		case <-ctx.Done():
-			return "", all, errors.Join(append(errs, context.Cause(ctx))...)
-		}
-	}
-	return "", all, errors.Join(errs...)
-}
 
 // connect makes sure that there is a connection to a member.
 func (m *Mesh) connect(ctx context.Context, id peer.ID) error {
@@ -218,7 +82,7 @@ func explain(err error) error {
 func meaningOf(err error) error {
 	var code p2p.Refusal
 	means := func(r *p2p.RefusedError) bool { return errors.As(r, &code) && refusalMeaning[code] != nil }
-	if refusalWhere(err, means) == nil && !errors.As(err, &code) {
+	if errorWhere(err, means) == nil && !errors.As(err, &code) {
 		return nil
 	}
 	return refusalMeaning[code]
@@ -322,7 +186,7 @@ func (m *Mesh) lost(id peer.ID) {
 	m.roster.connected(id, false, time.Now())
 	m.changeLocked()
 	m.mu.Unlock()
-	if !unexpected {
+	if !unexpected || m.node.Trimmed(id) {
 		return
 	}
 	m.wg.Go(func() {
@@ -349,7 +213,7 @@ func (m *Mesh) runReconnect() {
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-time.After(wait*3/4 + rand.N(wait/2)):
+		case <-time.After(jitter(wait)):
 		}
 		gone := m.gone()
 		wait = min(2*wait, retryLast)
@@ -382,12 +246,13 @@ const reviveAtOnce = 3
 // are not up now and did not say that they were going, in random order.
 func (m *Mesh) gone() []peer.AddrInfo {
 	now := time.Now()
-	peers := slices.Concat(m.start, m.known.infos())
+	peers := m.candidates()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	window := m.roster.window(now)
 	peers = slices.DeleteFunc(peers, func(p peer.AddrInfo) bool {
 		e := m.roster.entries[p.ID]
-		return e != nil && (e.up(now) || e.left)
+		return e != nil && (e.up(now, window) || e.left)
 	})
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	return peers

@@ -165,11 +165,11 @@ func (m *Mesh) searchName(ctx context.Context, name string) {
 
 // dialMember opens a stream to a service of one member.
 func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Conn, error) {
-	s, err := m.openStream(ctx, id, streamProtocol)
+	s, err := m.request(ctx, id, service)
 	if err != nil {
 		return nil, err
 	}
-	if err := ask(ctx, s, service); err != nil {
+	if err := awaitStatus(ctx, s); err != nil {
 		s.Reset()
 		return nil, err
 	}
@@ -182,14 +182,27 @@ func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Con
 	return c, nil
 }
 
-// ask requests the service on a stream and waits for the answer.
-func ask(ctx context.Context, s *p2p.Stream, service string) error {
-	err := withDeadline(ctx, s, func() error {
-		if err := writeMessage(s, request{service}); err != nil {
-			return fmt.Errorf("ask for the service: %w", err)
+// request opens a stream and requests the service on it.
+func (m *Mesh) request(ctx context.Context, id peer.ID, service string) (*p2p.Stream, error) {
+	question, err := messageBytes(request{service})
+	if err != nil {
+		return nil, err
+	}
+	return m.reach(ctx, id, func() (*p2p.Stream, error) {
+		s, err := m.node.Ask(ctx, id, streamProtocol, question)
+		if errors.Is(err, p2p.ErrReset) && !isDial(err) {
+			err = p2p.ErrReset
 		}
-		return readStatus(s)
+		return s, err
 	})
+}
+
+// awaitStatus waits for the answer to a request.
+func awaitStatus(ctx context.Context, s *p2p.Stream) error {
+	if s.Path() == p2p.PathUnix { // it is there
+		return readStatus(s)
+	}
+	err := withDeadline(ctx, s, func() error { return readStatus(s) })
 	if errors.Is(err, p2p.ErrReset) {
 		return p2p.ErrReset // without the ends of the stream, which the target tells
 	}
@@ -211,21 +224,31 @@ func withDeadline(ctx context.Context, s *p2p.Stream, exchange func() error) err
 // openStream opens a stream to a peer at the addresses known, and if that
 // fails at those that the DHT knows.
 func (m *Mesh) openStream(ctx context.Context, id peer.ID, proto string) (*p2p.Stream, error) {
-	s, err := m.node.Dial(ctx, id, proto)
+	return m.reach(ctx, id, func() (*p2p.Stream, error) { return m.node.Dial(ctx, id, proto) })
+}
+
+// reach opens a stream by open, and if there is no connection to be had then again
+// once the peer was found in the DHT.
+func (m *Mesh) reach(ctx context.Context, id peer.ID, open func() (*p2p.Stream, error)) (*p2p.Stream, error) {
+	s, err := open()
 	if err == nil {
 		return s, nil
 	}
 	if err := m.search(ctx, id, err); err != nil {
 		return nil, err
 	}
-	return m.node.Dial(ctx, id, proto)
+	return open()
+}
+
+func isDial(err error) bool {
+	var dial *p2p.DialError
+	return errors.As(err, &dial)
 }
 
 // worthSearching tells whether other addresses could help against a failure.
 func (m *Mesh) worthSearching(ctx context.Context, err error) bool {
-	var dial *p2p.DialError
 	var refused *p2p.RefusedError
-	return ctx.Err() == nil && errors.As(err, &dial) && !errors.As(err, &refused)
+	return ctx.Err() == nil && isDial(err) && !errors.As(err, &refused)
 }
 
 // dialNearest dials those who offer a service, the nearest first, until one

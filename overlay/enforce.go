@@ -37,7 +37,7 @@ func (m *Mesh) enforce() {
 	own := m.credential
 	out := map[peer.ID]error{}
 	for id, e := range m.roster.entries {
-		if err := m.standing(e, time.Now()); err != nil {
+		if err := m.standing(&e.member, e.credential, time.Now()); err != nil {
 			out[id] = err
 			delete(m.roster.entries, id)
 		}
@@ -84,12 +84,13 @@ func (m *Mesh) disconnect(id peer.ID) {
 	}
 }
 
-// standing returns why the holder of an entry is no member now, or nil.
-func (m *Mesh) standing(e *entry, now time.Time) error {
-	if late := now.Sub(e.member.NotAfter); late > credential.ClockTolerance {
-		return fmt.Errorf("%w %s", credential.ErrExpired, e.member.NotAfter.Format(time.RFC3339))
+// standing returns why the holder of a verified credential is no member now, or
+// nil.
+func (m *Mesh) standing(member *credential.Member, c *credential.Credential, now time.Time) error {
+	if late := now.Sub(member.NotAfter); late > credential.ClockTolerance {
+		return fmt.Errorf("%w %s", credential.ErrExpired, member.NotAfter.Format(time.RFC3339))
 	}
-	return m.revoked.check(e.credential)
+	return m.revoked.check(c)
 }
 
 // end makes the mesh useless for a reason: this node is out.

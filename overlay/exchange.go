@@ -50,8 +50,9 @@ func (m *Mesh) presences() [][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out [][]byte
+	window := m.roster.window(now)
 	for _, e := range m.roster.entries {
-		if e.presence != nil && e.up(now) {
+		if e.presence != nil && e.up(now, window) {
 			out = append(out, e.presence)
 		}
 	}
@@ -85,18 +86,24 @@ func (m *Mesh) readRoster(r io.Reader) error {
 	return fmt.Errorf("roster has more than %d members", maxRoster)
 }
 
-// refresh asks one peer at random who is there and what is revoked, so that what
-// gossip lost is made up for.
-func (m *Mesh) refresh() {
+// refreshRoster asks one peer at random who is there, so that what gossip lost is
+// made up for.
+func (m *Mesh) refreshRoster() {
+	m.askAnyone("fetch roster", m.fetchRoster)
+}
+
+// refreshRevocations asks one peer at random what is revoked, likewise.
+func (m *Mesh) refreshRevocations() {
+	m.askAnyone("fetch revocations", m.fetchRevocations)
+}
+
+func (m *Mesh) askAnyone(what string, ask func(context.Context, peer.ID) error) {
 	conns := m.node.Connections()
 	if len(conns) == 0 {
 		return
 	}
 	id := conns[rand.IntN(len(conns))].Peer
-	if err := m.fetchRoster(m.ctx, id); err != nil && m.ctx.Err() == nil {
-		m.log.Debug("fetch roster", "peer", id, "err", err)
-	}
-	if err := m.fetchRevocations(m.ctx, id); err != nil && m.ctx.Err() == nil {
-		m.log.Debug("fetch revocations", "peer", id, "err", err)
+	if err := ask(m.ctx, id); err != nil && m.ctx.Err() == nil {
+		m.log.Debug(what, "peer", id, "err", err)
 	}
 }

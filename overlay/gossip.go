@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -45,8 +46,11 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, pres
 		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return messageID(m.GetData()) }),
 		pubsub.WithEventTracer(&g.writes),
 		pubsub.WithMaxMessageSize(max(maxPresence, credential.MaxRevocation)+1024), // and what GossipSub puts around it
-		pubsub.WithFloodPublish(true),                                              // to all at once, not first to whom a heartbeat picks
-		pubsub.WithPeerExchange(false),                                             // whom to connect to is the DHT's business
+		pubsub.WithGossipSubParams(gossipParams()),
+		pubsub.WithValidateQueueSize(gossipQueue),
+		pubsub.WithPeerOutboundQueueSize(gossipQueue),
+		pubsub.WithFloodPublish(true),  // to all at once, not first to whom a heartbeat picks
+		pubsub.WithPeerExchange(false), // whom to connect to is the DHT's business
 	)
 	if err != nil {
 		return nil, err
@@ -56,6 +60,22 @@ func newGossip(ctx context.Context, node *p2p.Node, mesh credential.MeshID, pres
 	}
 	g.revocations, err = g.join(ctx, ps, node.ID(), mesh.String()+"/revocations", revocation)
 	return g, err
+}
+
+// gossipQueue is how many statements may wait to be verified, and to be sent to one
+// member. What comes beyond is lost: when hundreds start at once each says that it is
+// up. A place costs a few bytes.
+const gossipQueue = 512
+
+// gossipParams are GossipSub's own but for what an idle mesh of many costs. A
+// statement goes at once to all who are connected to its maker, and on to those
+// with whom links are made; the heartbeat makes the links, and tells some others of
+// what was said lately in case they missed it: six at a time, however many there are.
+func gossipParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.HeartbeatInterval = 3 * time.Second
+	p.GossipFactor = 0
+	return p
 }
 
 // A topic is one kind of statement.

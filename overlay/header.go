@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -87,6 +88,13 @@ func readMessage[T any](r io.Reader, max int, v *T) error {
 		return err
 	}
 	return wire.Unmarshal(b, v)
+}
+
+// messageBytes returns one frame with v in it.
+func messageBytes(v any) ([]byte, error) {
+	var b bytes.Buffer
+	err := writeMessage(&b, v)
+	return b.Bytes(), err
 }
 
 func writeMessage(w io.Writer, v any) error {

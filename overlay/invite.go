@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"crypto/rand"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 )
 
@@ -83,65 +80,21 @@ func (m *Mesh) invite(o InviteOptions) (*credential.Invite, error) {
 	return inv, m.book(inv)
 }
 
-// startPoints returns where one who joins can start.
+// startPoints returns where one who joins can start: at this node, which is named
+// by its ID alone if it has no address that reaches another machine, and at some
+// others. Of those the ones with addresses go first; the rest are found by who
+// joins on the same machine.
 func (m *Mesh) startPoints() []peer.AddrInfo {
 	out := []peer.AddrInfo{{ID: m.node.ID(), Addrs: pickAddrs(m.Addrs(), inviteOwnAddrs)}}
-	for _, c := range m.node.Connections() {
-		addrs := pickAddrs(m.node.KnownAddrs(c.Peer), inviteOtherAddrs)
-		if len(out) > inviteOthers {
-			break
-		}
-		if out[len(out)-1].ID == c.Peer || len(addrs) == 0 {
-			continue
-		}
-		out = append(out, peer.AddrInfo{ID: c.Peer, Addrs: addrs})
-	}
-	return out
-}
-
-// pickAddrs chooses the addresses that are most likely to be of use: public
-// ones first, then private ones, TCP before QUIC before WebSocket, and one on
-// loopback, for those on the same machine.
-func pickAddrs(addrs []multiaddr.Multiaddr, n int) []multiaddr.Multiaddr {
-	sorted := slices.Clone(addrs)
-	slices.SortStableFunc(sorted, func(a, b multiaddr.Multiaddr) int {
-		return cmp.Or(cmp.Compare(reach(a), reach(b)), cmp.Compare(transportOrder(a), transportOrder(b)))
-	})
-	var out []multiaddr.Multiaddr
-	for _, a := range sorted {
-		if len(out) < n-1 && !manet.IsIPLoopback(a) && !manet.IsIP6LinkLocal(a) {
-			out = append(out, a)
+	var near []peer.AddrInfo
+	for _, id := range m.neighbours() {
+		info := peer.AddrInfo{ID: id, Addrs: pickAddrs(m.node.KnownAddrs(id), inviteOtherAddrs)}
+		if len(info.Addrs) == 0 {
+			near = append(near, info)
+		} else {
+			out = append(out, info)
 		}
 	}
-	for _, a := range sorted {
-		if manet.IsIPLoopback(a) && len(out) < n {
-			return append(out, a)
-		}
-	}
-	return out
-}
-
-// reach orders addresses by how far they reach.
-func reach(a multiaddr.Multiaddr) int {
-	switch {
-	case manet.IsPublicAddr(a):
-		return 0
-	case manet.IsIPLoopback(a):
-		return 2
-	}
-	return 1
-}
-
-// transportOrder puts TCP before QUIC, and that before WebSocket.
-func transportOrder(a multiaddr.Multiaddr) int {
-	order := 0
-	for _, c := range a {
-		switch c.Protocol().Code {
-		case multiaddr.P_QUIC_V1:
-			order = 1
-		case multiaddr.P_WS, multiaddr.P_WSS:
-			order = 2
-		}
-	}
-	return order
+	out = append(out, near...)
+	return out[:min(len(out), 1+inviteOthers)]
 }

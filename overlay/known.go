@@ -17,7 +17,7 @@ const (
 )
 
 // knownPeers is who to turn to at the next start: the members this node had
-// connections to, and where they were.
+// connections to, and where they were, if that can be said.
 type knownPeers struct {
 	store store
 
@@ -47,9 +47,11 @@ func loadKnownPeers(s store) (*knownPeers, error) {
 	return k, nil
 }
 
-// see takes in that a peer is at addrs now.
+// see takes in that a peer is at addrs now. One that has none is known by its ID,
+// by which it is found on the same machine.
 func (k *knownPeers) see(id peer.ID, addrs []multiaddr.Multiaddr, now time.Time) {
 	p := knownPeer{Seen: now.Unix()}
+	addrs = portable(addrs)
 	for _, a := range addrs[:min(len(addrs), maxKnownAddrs)] {
 		p.Addrs = append(p.Addrs, a.Bytes())
 	}

@@ -52,6 +52,24 @@ func TestKnownPeersAreKept(t *testing.T) {
 	}
 }
 
+// A peer that has no address, or one on this machine alone, is kept by its ID.
+func TestKnownPeersWithoutAddresses(t *testing.T) {
+	s := openTestStore(t, t.TempDir())
+	k := loadKnown(t, s)
+	k.see("a", nil, epoch.Add(2*time.Second))
+	k.see("b", []multiaddr.Multiaddr{secretSocket}, epoch.Add(time.Second))
+	k.see("c", []multiaddr.Multiaddr{secretSocket, tcpPort(1)}, epoch)
+	for _, again := range []*knownPeers{k, saved(t, s, k)} {
+		infos := again.infos()
+		if got := ids(infos); !slices.Equal(got, []peer.ID{"a", "b", "c"}) {
+			t.Fatalf("infos() = %v, want a, b, c", got)
+		}
+		if len(infos[0].Addrs)+len(infos[1].Addrs) > 0 || len(infos[2].Addrs) != 1 || !infos[2].Addrs[0].Equal(tcpPort(1)) {
+			t.Errorf("infos() = %v, want an address of c alone", infos)
+		}
+	}
+}
+
 func saved(t testing.TB, s store, k *knownPeers) *knownPeers {
 	t.Helper()
 	if err := k.save(); err != nil {

@@ -34,7 +34,7 @@ func TestGoodbye(t *testing.T) {
 		}
 		left.Close()
 		for _, m := range nodes[:3] {
-			watchEntry(t, m, id, "it says that it is going", func(e *entry) bool { return e.left && !e.up(time.Now()) })
+			watchEntry(t, m, id, "it says that it is going", func(e *entry) bool { return e.left && !e.up(time.Now(), m.roster.window(time.Now())) })
 		}
 		for _, m := range nodes {
 			m.Close()

@@ -28,8 +28,9 @@ type Listener struct {
 	pending chan *Conn
 
 	// Guarded by the Mesh's lock.
-	access Access
-	public *dht.Publication // in the DHT, unless the service is for some only
+	access    Access
+	handsOver func(net.Conn) bool // see HandsOver
+	public    *dht.Publication    // in the DHT, unless the service is for some only
 
 	closeOnce sync.Once
 	done      chan struct{}
@@ -191,6 +192,13 @@ func (m *Mesh) Services() []string {
 // serveStreams takes in the streams that members open to services, once this
 // node has heard who is revoked.
 func (m *Mesh) serveStreams(l *p2p.Listener) {
+	l.OnAsk(func(s *p2p.Stream) bool {
+		if !m.isCaughtUp() {
+			return false
+		}
+		m.serveStream(s) // whose request is all there
+		return true
+	})
 	m.acceptAll(l, func(s *p2p.Stream) {
 		select {
 		case <-m.caughtUp.done:
@@ -212,11 +220,18 @@ func (m *Mesh) serveStream(s *p2p.Stream) {
 	}
 	c, refusal := m.admitStream(s, service)
 	if refusal != nil {
-		_ = writeMessage(s, statusOf(refusal)) // whoever is gone needs no reason
-		s.Close()
+		if b, err := messageBytes(statusOf(refusal)); err == nil {
+			_ = s.Refuse(b) // whoever is gone needs no reason
+		}
 		return
 	}
-	if err := writeMessage(s, statusOf(nil)); err != nil {
+	if c.Unanswered() {
+		if !c.answer.take(c) {
+			c.listener.offer(c)
+		}
+		return
+	}
+	if err := c.agree(); err != nil {
 		m.log.Debug("stream status", "peer", s.Peer(), "service", service, "err", err)
 		c.Reset()
 		return
@@ -245,6 +260,9 @@ func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Conn, error) {
 		return nil, ErrBusy
 	}
 	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.self.Name, service: service, listener: l}
+	if l.handsOver != nil && s.HandsOver() {
+		c.answer = &answer{take: l.handsOver}
+	}
 	m.conns[c] = struct{}{}
 	return c, nil
 }

@@ -55,7 +55,7 @@ func start(t testing.TB, open func(context.Context) (*overlay.Mesh, error)) *ove
 	return m
 }
 
-// open runs a node by Open, on loopback if c does not say where.
+// open runs a node by Open, over TCP on loopback if c does not say where.
 func open(t testing.TB, c overlay.Config) *overlay.Mesh {
 	t.Helper()
 	return start(t, func(ctx context.Context) (*overlay.Mesh, error) { return overlay.Open(ctx, onLoopback(c)) })
@@ -71,6 +71,7 @@ func onLoopback(c overlay.Config) overlay.Config {
 	if c.Listen == nil {
 		c.Listen = overlaytest.Loopback()
 	}
+	c.NoLocal = c.LocalDir == "" // or the path would not be the network's
 	return c
 }
 
@@ -88,6 +89,16 @@ func newPair(t testing.TB) (alice, bob *overlay.Mesh) {
 	t.Helper()
 	alice = open(t, overlay.Config{Name: "alice"})
 	return alice, join(t, invite(t, alice, overlay.InviteOptions{}), overlay.Config{Name: "bob"})
+}
+
+// newNodes returns n nodes of one mesh, over TCP, named node0, node1 and so on.
+func newNodes(t testing.TB, n int) []*overlay.Mesh {
+	t.Helper()
+	nodes := []*overlay.Mesh{open(t, overlay.Config{Name: "node0"})}
+	for i := 1; i < n; i++ {
+		nodes = append(nodes, join(t, invite(t, nodes[0], overlay.InviteOptions{}), overlay.Config{Name: fmt.Sprintf("node%d", i)}))
+	}
+	return nodes
 }
 
 func listen(t testing.TB, m *overlay.Mesh, service string) *overlay.Listener {

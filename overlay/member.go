@@ -24,7 +24,7 @@ type Member struct {
 	Services   []string  // the only ones that it may use; empty is no restriction
 
 	Self bool
-	Up   bool          // connected, or heard of within the last minutes and not found gone since
+	Up   bool          // connected, or heard of lately, in minutes that grow with the mesh, and not found gone since
 	Path p2p.Path      // to it, PathUnknown if there is no connection
 	RTT  time.Duration // to it as last measured, 0 if never
 	Seen time.Time     // when it was last known to be up, if not connected
@@ -51,8 +51,10 @@ func (m *Mesh) Members() []Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := []Member{m.selfLocked()}
+	now := time.Now()
+	window := m.roster.window(now)
 	for _, e := range m.roster.sorted() {
-		out = append(out, m.viewLocked(e))
+		out = append(out, m.viewLocked(e, now, window))
 	}
 	slices.SortStableFunc(out, func(a, b Member) int { return compareNames(a, b) })
 	return out
@@ -73,14 +75,15 @@ func (m *Mesh) memberLocked(id peer.ID) (Member, bool) {
 	if e == nil {
 		return Member{}, false
 	}
-	return m.viewLocked(e), true
+	now := time.Now()
+	return m.viewLocked(e, now, m.roster.window(now)), true
 }
 
-func (m *Mesh) viewLocked(e *entry) Member {
+func (m *Mesh) viewLocked(e *entry, now time.Time, window time.Duration) Member {
 	return Member{
 		ID: e.member.ID, Name: e.member.Name, Roles: e.member.Roles, Expires: e.member.NotAfter,
 		Admitted: e.member.Admitted, NameChosen: e.member.NameChosen, Services: e.member.Services,
-		Up: e.up(time.Now()), Seen: e.heard,
+		Up: e.up(now, window), Seen: e.heard,
 		Path: m.node.PathTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
 	}
 }

@@ -126,6 +126,9 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 	if err != nil && !alone {
 		return nil, err
 	}
+	if err := m.node.Appear(); err != nil {
+		m.log.Warn("appear on this machine", "err", err)
+	}
 	m.startLoops()
 	if alone {
 		m.log.Info("nobody else is there", "err", err)
@@ -187,7 +190,7 @@ func (m *Mesh) startNode(c Config) error {
 		return err
 	}
 	m.node, err = p2p.New(p2p.Config{
-		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission,
+		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission, Local: m.localConfig(c),
 		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
@@ -236,7 +239,9 @@ func (m *Mesh) serve() error {
 func (m *Mesh) startLoops() {
 	m.wg.Go(m.runConnections)
 	m.wg.Go(m.runPresence)
+	m.wg.Go(m.runRefresh)
 	m.wg.Go(m.runReconnect)
+	m.wg.Go(m.runLocal)
 	m.wg.Go(m.runRenew)
 	m.wg.Go(m.runEnforce)
 	// Until the table is closed:

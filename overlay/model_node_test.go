@@ -246,7 +246,7 @@ func (n *simNode) enforce() {
 		return
 	}
 	for id, e := range n.roster.entries {
-		if n.standing(e, time.Now()) != nil {
+		if n.standing(&e.member, e.credential, time.Now()) != nil {
 			delete(n.roster.entries, id)
 		}
 	}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -73,14 +74,48 @@ func (p presence) verify(mesh credential.MeshID, now time.Time) (*credential.Mem
 	if err != nil {
 		return nil, nil, err
 	}
+	return m, c, p.verifyBy(mesh, m)
+}
+
+// verifyBy returns nil if the statement was made by a member whose credential in it
+// has been verified.
+func (p presence) verifyBy(mesh credential.MeshID, m *credential.Member) error {
 	message, err := p.signed(mesh)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if !ed25519.Verify(m.Key, message, p.Signature) {
-		return nil, nil, fmt.Errorf("%w: signature is not by %s's key", errPresence, m.Name)
+		return fmt.Errorf("%w: signature is not by %s's key", errPresence, m.Name)
 	}
-	return m, c, nil
+	return nil
+}
+
+// A holder is a member and the credential that was verified to be its.
+type holder struct {
+	member     *credential.Member
+	credential *credential.Credential
+}
+
+// recognize looks for what need not be verified again of a statement, which may
+// come from each member there is: the credential in it, or all of it. It is held if
+// it is, byte for byte, the newest that this node has of its member.
+func (m *Mesh) recognize(proof, data []byte) (_ *holder, held bool) {
+	c, err := credential.Parse(proof)
+	if err != nil {
+		return nil, false
+	}
+	id, err := credential.PeerID(c.Grants()[0].Key)
+	if err != nil {
+		return nil, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.roster.entries[id]
+	if e == nil || e.credential == nil || !bytes.Equal(e.credential.Marshal(), proof) {
+		return nil, false
+	}
+	member := e.member
+	return &holder{&member, e.credential}, bytes.Equal(e.presence, data)
 }
 
 // receivePresence takes in a statement that came by gossip. What is valid and
@@ -105,14 +140,24 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 		return false, err
 	}
 	now := time.Now()
-	member, c, err := p.verify(m.id, now)
+	known, held := m.recognize(p.Credential, data)
+	if held {
+		return false, nil
+	}
+	var member *credential.Member
+	var c *credential.Credential
+	if known != nil {
+		member, c, err = known.member, known.credential, p.verifyBy(m.id, known.member)
+	} else {
+		member, c, err = p.verify(m.id, now)
+	}
 	if err != nil {
 		return false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// While the lock is held, or else enforce may have been there in between.
-	if err := m.revoked.check(c); err != nil {
+	if err := m.standing(member, c, now); err != nil {
 		return false, err
 	}
 	if member.ID == m.self.ID {
@@ -128,9 +173,30 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 	return fresh, nil
 }
 
-// runPresence says that this node is up: at once, whenever somebody new can
-// hear it, and regularly.
+// runPresence says that this node is up: at once, when somebody new can hear it,
+// and regularly.
 func (m *Mesh) runPresence() {
+	heard := m.newListeners()
+	for {
+		heardBy := len(m.gossip.presence.ListPeers())
+		if err := m.announce(m.ctx); err != nil && m.ctx.Err() == nil {
+			m.log.Warn("announce presence", "err", err)
+		}
+		said := time.Now()
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-heard:
+			m.pause(presenceSettle) // more may be coming
+			m.pause(m.presenceSpacing(heardBy) - time.Since(said))
+		case <-time.After(jitter(m.presenceInterval())):
+		}
+	}
+}
+
+// newListeners returns a channel that has something in it when a member has come
+// since to whom this node's statements go directly.
+func (m *Mesh) newListeners() <-chan struct{} {
 	heard := make(chan struct{}, 1)
 	m.wg.Go(func() {
 		for m.gossip.presence.nextPeer(m.ctx) == nil {
@@ -140,20 +206,58 @@ func (m *Mesh) runPresence() {
 			}
 		}
 	})
+	return heard
+}
+
+// refreshFirst is how soon a node that has started asks again who is there: others
+// may have started with it.
+const refreshFirst = 4 * time.Second
+
+// runRefresh asks others, one at a time, for what gossip may have lost: who is
+// there, soon after the start and then less and less often, until it is as often as
+// members say so; and what is revoked, which costs no more than a digest.
+func (m *Mesh) runRefresh() {
+	roster := refreshFirst
+	rosterDue := time.After(jitter(roster))
+	revocations := time.NewTicker(jitter(presenceInterval))
+	defer revocations.Stop()
 	for {
-		if err := m.announce(m.ctx); err != nil && m.ctx.Err() == nil {
-			m.log.Warn("announce presence", "err", err)
-		}
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-heard:
-			m.pause(presenceSettle) // more may be coming
-		case <-time.After(presenceInterval*3/4 + rand.N(presenceInterval/2)):
-			m.refresh()
+		case <-rosterDue:
+			m.refreshRoster()
+			roster = min(2*roster, m.presenceInterval())
+			rosterDue = time.After(jitter(roster))
+		case <-revocations.C:
+			m.refreshRevocations()
 			m.wakeWatchers() // who is up changes with time, too
 		}
 	}
+}
+
+// jitter spreads what many nodes that started together do regularly.
+func jitter(t time.Duration) time.Duration { return t*3/4 + rand.N(t/2) }
+
+func (m *Mesh) presenceInterval() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.roster.interval(time.Now())
+}
+
+// enoughHeard is GossipSub's D: as many pass a statement on.
+const enoughHeard = 6
+
+// presenceSpacing returns the least time to the next statement after one that went
+// to so many directly. Where those were enough for all to hear of it, who comes is
+// told by whom it turns to.
+func (m *Mesh) presenceSpacing(heardBy int) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if heardBy < enoughHeard {
+		return m.roster.spacing(time.Now())
+	}
+	return m.roster.interval(time.Now()) / 2
 }
 
 func (m *Mesh) wakeWatchers() {

@@ -216,7 +216,7 @@ func TestPresenceTakesTheNewest(t *testing.T) {
 		if err != nil || fresh != step.fresh {
 			t.Errorf("%s: takePresence = %v, %v, want %v", step.name, fresh, err, step.fresh)
 		}
-		if up := mesh.roster.entries[peerOf(t, 2)].up(time.Now()); up != step.up {
+		if up := mesh.roster.entries[peerOf(t, 2)].up(time.Now(), mesh.roster.window(time.Now())); up != step.up {
 			t.Errorf("%s: up = %v, want %v", step.name, up, step.up)
 		}
 	}

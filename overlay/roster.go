@@ -10,12 +10,28 @@ import (
 )
 
 const (
-	// presenceInterval is how often a member says that it is up. With 200
-	// members it costs each about seven messages a second.
+	// presenceInterval is how often a member says that it is up, where there are
+	// few.
 	presenceInterval = 60 * time.Second
 
-	// presenceExpiry leaves room for two lost messages and for jitter.
-	presenceExpiry = 200 * time.Second
+	// presenceShare is what each member adds to the interval once that is longer,
+	// so that a node hears one statement in so long however many there are.
+	presenceShare = 3 * time.Second
+
+	// presenceSpacing is what each member adds to the least time between two
+	// statements of one node, which makes one when others come. While a mesh of many
+	// starts and all meet all, a node so hears ten statements a second, and not as
+	// many as there are meetings.
+	presenceSpacing = 100 * time.Millisecond
+
+	// presenceLongest is the interval with 300 members and more. It bounds for how
+	// long one that was killed may be taken to be up.
+	presenceLongest = 15 * time.Minute
+
+	// presenceMemory is for how long a member that was up counts. It is longer than
+	// any member is taken to be up for, so that nodes that differ in who is up
+	// agree, nearly, on how many count.
+	presenceMemory = time.Hour
 
 	// maxRoster bounds the members a node remembers. Beyond it the one without
 	// news for longest is forgotten.
@@ -118,20 +134,52 @@ func (r *roster) unreachable(id peer.ID) {
 	}
 }
 
-func (e *entry) up(now time.Time) bool {
-	return e.connected || !e.left && !e.silent && e.presence != nil && now.Sub(e.heard) < presenceExpiry
+// size returns how many members there are, this node included, that may say that
+// they are up.
+func (r *roster) size(now time.Time) int {
+	members := 1
+	for _, e := range r.entries {
+		if e.connected || e.presence != nil && !e.left && now.Sub(e.heard) < presenceMemory {
+			members++
+		}
+	}
+	return members
+}
+
+// interval returns how often a member says that it is up in a mesh of this size.
+// Nodes that see another size have another interval; the window allows for twice
+// the members.
+func (r *roster) interval(now time.Time) time.Duration {
+	return min(max(presenceInterval, time.Duration(r.size(now))*presenceShare), presenceLongest)
+}
+
+// spacing returns the least time between two statements of one node in a mesh of
+// this size.
+func (r *roster) spacing(now time.Time) time.Duration {
+	return min(max(presenceSettle, time.Duration(r.size(now))*presenceSpacing), presenceInterval)
+}
+
+// window returns for how long a member counts as up after its last statement. It
+// leaves room for two lost statements and for jitter, or for an interval of twice
+// that here.
+func (r *roster) window(now time.Time) time.Duration { return r.interval(now) * 10 / 3 }
+
+// up tells whether a member counts as up, by the roster's window.
+func (e *entry) up(now time.Time, window time.Duration) bool {
+	return e.connected || !e.left && !e.silent && e.presence != nil && now.Sub(e.heard) < window
 }
 
 // named returns the IDs of the members of a name: of those that are up, or of
 // all where none is.
 func (r *roster) named(name string, now time.Time) []peer.ID {
 	var up, all []peer.ID
+	window := r.window(now)
 	for id, e := range r.entries {
 		if e.member.Name != name {
 			continue
 		}
 		all = append(all, id)
-		if e.up(now) {
+		if e.up(now, window) {
 			up = append(up, id)
 		}
 	}

@@ -23,6 +23,7 @@ func memberCalled(id peer.ID, name string, began time.Time) credential.Member {
 
 // The life of one member, as seen from another.
 func TestRosterOverTime(t *testing.T) {
+	const presenceExpiry = 200 * time.Second // with few members
 	type step struct {
 		at   time.Duration
 		what string
@@ -104,7 +105,7 @@ func TestRosterOverTime(t *testing.T) {
 			for _, s := range tt.steps {
 				now := epoch.Add(s.at)
 				s.do(r, now)
-				if up := r.entries["m"].up(now); up != s.up {
+				if up := r.entries["m"].up(now, r.window(now)); up != s.up {
 					t.Errorf("after %v (%s) up = %v, want %v", s.at, s.what, up, s.up)
 				}
 			}
@@ -195,6 +196,63 @@ func TestRosterSorted(t *testing.T) {
 	}
 	if want := []string{"alice1", "bob0", "bob3", "carol2"}; !slices.Equal(got, want) {
 		t.Errorf("sorted() = %v, want by name, then by ID %v", got, want)
+	}
+}
+
+// How often members say that they are up, and for how long that counts, by how many
+// there are.
+func TestRosterIntervals(t *testing.T) {
+	add := func(r *roster, n int, at time.Duration, leaving bool) {
+		for i := range n {
+			m := memberCalled(numbered(i), "m", epoch)
+			r.announce(m, nil, presence{Seq: 1, Leaving: leaving}, []byte{1}, epoch.Add(at))
+		}
+	}
+	for _, tt := range []struct {
+		name                      string
+		fill                      func(r *roster)
+		interval, window, spacing time.Duration
+	}{
+		{"alone", func(*roster) {}, time.Minute, 200 * time.Second, presenceSettle},
+		{"20", func(r *roster) { add(r, 19, 0, false) }, time.Minute, 200 * time.Second, 2 * time.Second},
+		{"40", func(r *roster) { add(r, 39, 0, false) }, 2 * time.Minute, 400 * time.Second, 4 * time.Second},
+		{"200", func(r *roster) { add(r, 199, 0, false) }, 10 * time.Minute, 2000 * time.Second, 20 * time.Second},
+		{"as many as are remembered", func(r *roster) { add(r, maxRoster, 0, false) }, 15 * time.Minute, 50 * time.Minute, time.Minute},
+		{"those silent since count for a while", func(r *roster) { add(r, 199, 1-presenceMemory, false) }, 10 * time.Minute, 2000 * time.Second, 20 * time.Second},
+		{"and then no more", func(r *roster) { add(r, 199, -presenceMemory, false) }, time.Minute, 200 * time.Second, presenceSettle},
+		{"those that left don't", func(r *roster) { add(r, 199, 0, true) }, time.Minute, 200 * time.Second, presenceSettle},
+		{"those connected do", func(r *roster) {
+			add(r, 39, -presenceMemory, false)
+			for id := range r.entries {
+				r.connected(id, true, epoch.Add(-presenceMemory))
+			}
+		}, 2 * time.Minute, 400 * time.Second, 4 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRoster()
+			tt.fill(r)
+			if i, w, s := r.interval(epoch), r.window(epoch), r.spacing(epoch); i != tt.interval || w != tt.window || s != tt.spacing {
+				t.Errorf("interval, window, spacing = %v, %v, %v, want %v, %v, %v", i, w, s, tt.interval, tt.window, tt.spacing)
+			}
+		})
+	}
+}
+
+// A member that sees up to twice as many as this node, and so says seldom that it
+// is up, counts as up all the time; also if the mesh has just shrunk to few.
+func TestWindowAllowsForOtherIntervals(t *testing.T) {
+	for here := 1; here <= maxRoster; here *= 2 {
+		r := newRoster()
+		for n := range here - 1 {
+			r.announce(memberCalled(numbered(n), "m", epoch), nil, presence{Seq: 1}, []byte{1}, epoch)
+		}
+		there := min(max(presenceInterval, time.Duration(2*here)*presenceShare), presenceLongest)
+		if latest := there * 5 / 4; r.window(epoch) <= latest { // with jitter
+			t.Errorf("with %d members window = %v, want more than %v, when twice as many say that they are up", here, r.window(epoch), latest)
+		}
+	}
+	if longest := presenceLongest * 10 / 3; presenceMemory <= longest {
+		t.Errorf("presenceMemory = %v, want more than the longest window, %v", presenceMemory, longest)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/p2pnode/p2pnode/overlay"
-	"github.com/p2pnode/p2pnode/overlay/overlaytest"
 )
 
 // wrapped is a connection in another, as libraries make them.
@@ -17,7 +16,7 @@ func (w wrapped) NetConn() net.Conn { return w.Conn }
 
 func TestWhoIs(t *testing.T) {
 	t.Parallel()
-	nodes := overlaytest.New(t, 2)
+	nodes := newNodes(t, 2)
 	waitAll(t, nodes...)
 	l := listen(t, nodes[0], "web")
 	dialed, accepted := held(t, nodes[1], l, "node0/web")
@@ -55,7 +54,7 @@ func TestWhoIs(t *testing.T) {
 
 func TestFindMember(t *testing.T) {
 	t.Parallel()
-	nodes := overlaytest.New(t, 2)
+	nodes := newNodes(t, 2)
 	waitAll(t, nodes...)
 	var at string
 	for _, c := range nodes[1].Node().Connections() {
@@ -81,7 +80,7 @@ func TestFindMember(t *testing.T) {
 			}
 		})
 	}
-	third := overlaytest.New(t, 1)[0]
+	third := newNodes(t, 1)[0]
 	if _, err := third.FindMember(testContext(t), "127.0.0.1"); !errors.Is(err, overlay.ErrUnknownMember) {
 		t.Errorf("FindMember at who is alone = %v, want %v", err, overlay.ErrUnknownMember)
 	}
@@ -90,7 +89,7 @@ func TestFindMember(t *testing.T) {
 // Two members behind one address are told apart by their IDs.
 func TestFindMemberAmbiguous(t *testing.T) {
 	t.Parallel()
-	nodes := overlaytest.New(t, 3)
+	nodes := newNodes(t, 3)
 	waitAll(t, nodes...)
 	until(t, "connections with both", func() bool { return len(nodes[0].Node().Connections()) >= 2 })
 	var ambiguous *overlay.AmbiguousError

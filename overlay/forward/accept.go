@@ -18,7 +18,8 @@ const (
 type acceptor struct {
 	// Set by newAcceptor and never changed.
 	ln   net.Listener
-	dial func(context.Context) (net.Conn, error)
+	dial dialling
+	near near // the other end if it is at hand, else the zero near
 	cfg  Config
 
 	ctx   context.Context // ends with close
@@ -27,12 +28,18 @@ type acceptor struct {
 	wg    sync.WaitGroup
 	meter meter
 
+	mu       sync.Mutex            // guards the fields below
+	lent     map[net.Conn]struct{} // streams whose targets were handed over
+	returned chan struct{}         // closed when there are none; nil unless takeBack waits
+
 	closeOnce sync.Once
 	closeErr  error
 }
 
-func newAcceptor(ln net.Listener, dial func(context.Context) (net.Conn, error), c Config) *acceptor {
-	a := &acceptor{ln: ln, dial: dial, cfg: c, slots: make(chan struct{}, c.MaxOpen)}
+type dialling func(context.Context) (net.Conn, error)
+
+func newAcceptor(ln net.Listener, dial dialling, at near, c Config) *acceptor {
+	a := &acceptor{ln: ln, dial: dial, near: at, cfg: c, slots: make(chan struct{}, c.MaxOpen), lent: map[net.Conn]struct{}{}}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.wg.Go(a.run)
 	return a
@@ -46,6 +53,7 @@ func (a *acceptor) close() error {
 		if err := a.ln.Close(); !errors.Is(err, net.ErrClosed) {
 			a.closeErr = err
 		}
+		a.takeBack()
 		a.wg.Wait()
 	})
 	return a.closeErr
@@ -95,29 +103,57 @@ func (a *acceptor) takeSlot() bool {
 
 func (a *acceptor) freeSlot() { <-a.slots }
 
+// tryTakeSlot is takeSlot that does not wait.
+func (a *acceptor) tryTakeSlot() bool {
+	select {
+	case a.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 func (a *acceptor) handle(accepted net.Conn) {
 	a.meter.opened()
 	defer a.meter.closed()
 
-	dialled, err := a.dialOne()
+	a.debug(a.serve(accepted))
+}
+
+func (a *acceptor) debug(broke error) {
+	if broke != nil {
+		a.cfg.Logger.Debug("connection broke", "err", broke)
+	}
+}
+
+// serve returns why the connection broke, or nil if it ended cleanly or its other
+// end is out of reach, which it logs.
+func (a *acceptor) serve(accepted net.Conn) error {
+	if u, ok := accepted.(unanswered); ok && u.Unanswered() {
+		return a.serveAsker(accepted, u, a.dial)
+	}
+	dialled, err := a.dialOther(a.dial)
+	if err != nil {
+		reset(accepted)
+		return nil
+	}
+	return join(a.ctx, accepted, dialled, &a.meter)
+}
+
+// dialOther dials the other end for a connection, and logs if it can't.
+func (a *acceptor) dialOther(dial dialling) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, a.cfg.DialTimeout)
+	defer cancel()
+	dialled, err := dial(ctx)
 	if err != nil {
 		a.meter.failed.Add(1)
 		if a.ctx.Err() == nil {
 			a.complain("connection reset: its other end is out of reach", err)
 		}
-		reset(accepted)
-		return
+		return nil, err
 	}
 	a.meter.recovered()
-	if err := join(a.ctx, accepted, dialled, &a.meter); err != nil {
-		a.cfg.Logger.Debug("connection broke", "err", err)
-	}
-}
-
-func (a *acceptor) dialOne() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.cfg.DialTimeout)
-	defer cancel()
-	return a.dial(ctx)
+	return dialled, nil
 }
 
 // complain logs a failure, unless it is the one before it over again: a service

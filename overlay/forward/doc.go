@@ -73,6 +73,12 @@
 // says so by having a SyscallConn method, which promises that the descriptor
 // carries the stream's bytes and nothing else.
 //
+// An Expose may not even be in between. A stream that comes from a process of the
+// same user on the same machine is not joined to the connection to the target: that
+// process is given the connection itself, and its Forward moves all bytes by one
+// splice. The Expose keeps a descriptor of the connection, breaks it off when it is
+// closed or the stream is reset, and closes it when the other process is done.
+//
 // # What it does not do
 //
 // It decides neither who may use a service nor where a service is; that is

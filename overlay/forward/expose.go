@@ -27,7 +27,9 @@ func NewExpose(ln net.Listener, target Address, c Config) (*Expose, error) {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
 	c.Logger = c.Logger.With("service", ln.Addr().String(), "addr", target.String())
-	return &Expose{newAcceptor(ln, target.dial, c)}, nil
+	e := &Expose{newAcceptor(ln, target.dial, target.near(), c)}
+	e.acceptor.takeAskers()
+	return e, nil
 }
 
 // Stats returns the counts up to now. It may be called after Close.

@@ -38,7 +38,7 @@ func NewForward(mesh Dialer, target string, listen Address, c Config) (*Forward,
 	}
 	c.Logger = c.Logger.With("service", target, "addr", ln.Addr().String())
 	dial := func(ctx context.Context) (net.Conn, error) { return mesh.DialContext(ctx, "tcp", target) }
-	return &Forward{newAcceptor(ln, dial, c)}, nil
+	return &Forward{newAcceptor(ln, dial, near{}, c)}, nil
 }
 
 // Addr returns the address that clients connect to. If the port was 0, here it

@@ -274,7 +274,7 @@ func startAcceptor(t *testing.T, ln net.Listener, dial dialFunc, c Config) *acce
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newAcceptor(ln, dial, c)
+	return newAcceptor(ln, dialling(dial), near{}, c)
 }
 
 // A want of descriptors must neither end the accept loop nor make it spin.

@@ -1,12 +1,15 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/p2pnode/p2pnode/p2p/kernel"
 )
 
 // Join passes what comes in at one connection out at the other, both ways, as
@@ -24,7 +27,8 @@ type joint struct {
 
 	ended   atomic.Int32 // directions that came to a clean end
 	endOnce sync.Once
-	err     error // set in endOnce
+	over    atomic.Bool // end has been called
+	err     error       // set in endOnce
 }
 
 // join passes what comes in at one connection out at the other, both ways, until
@@ -59,14 +63,16 @@ func (j *joint) carry(dst, src *side, moved *atomic.Uint64) {
 		// Nobody reads src any more, so nobody would see it break.
 		err = awaitReset(src)
 	}
-	if err != nil {
-		j.end(fmt.Errorf("%v to %v: %w", src.RemoteAddr(), dst.RemoteAddr(), reason(err)))
+	if err != nil && !j.over.Load() {
+		err = cmp.Or(dst.cause(), src.cause(), reason(err))
+		j.end(fmt.Errorf("%v to %v: %w", src.RemoteAddr(), dst.RemoteAddr(), err))
 	}
 }
 
 // end lets go of both connections, in peace if err is nil. That wakes whoever
 // waits on them. The first call decides; later ones wait for it.
 func (j *joint) end(err error) {
+	j.over.Store(true)
 	j.endOnce.Do(func() {
 		j.err = err
 		if err != nil {
@@ -87,16 +93,34 @@ type side struct {
 	told   atomic.Bool     // closeWrite has been called
 }
 
-func newSide(c net.Conn) *side { return &side{Conn: c, socket: kernelSocket(c)} }
+func newSide(c net.Conn) *side { return &side{Conn: c, socket: kernel.Socket(c)} }
 
 // checkEnd tells whether the end that was read is one. The kernel reports a reset
 // once: if it did so to a write in the other direction, which is about to end the
-// joint, then a read meets what looks like an end.
+// joint, then a read meets what looks like an end. So does the death of the process
+// at the other end of a stream that is a socket, and the stream knows.
 func (s *side) checkEnd() error {
+	if c, ok := s.Conn.(interface{ Ended() error }); ok && s.socket != nil {
+		if err := c.Ended(); err != nil {
+			return err
+		}
+	}
 	// A connection that both ends have ended is gone as well. But had a write
 	// failed, closeWrite would not have been called.
-	if isGone(s) && !s.told.Load() {
+	if s.told.Load() {
+		return nil
+	}
+	if isGone(s) && !s.told.Load() { // not: it may be told, and then gone, in between
 		return syscall.ECONNRESET
+	}
+	return nil
+}
+
+// cause returns why a stream was broken off at this end, which its socket can't
+// tell.
+func (s *side) cause() error {
+	if c, ok := s.Conn.(interface{ Cause() error }); ok && s.socket != nil {
+		return c.Cause()
 	}
 	return nil
 }

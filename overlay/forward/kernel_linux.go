@@ -3,11 +3,11 @@ package forward
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/p2pnode/p2pnode/p2p/kernel"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,32 +19,11 @@ func transfer(dst, src *side, moved *atomic.Uint64) error {
 		return copyBuffered(dst, readConn(src), moved)
 	}
 	if dst.socket != nil {
-		if err := splice(dst.socket, src.socket, moved); !errors.Is(err, errNoSplice) {
+		if err := kernel.Splice(dst.socket, src.socket, moved); !errors.Is(err, kernel.ErrNoSplice) {
 			return err
 		}
 	}
 	return copyBuffered(dst, readSocket(src.socket), moved)
-}
-
-// kernelSocket returns the socket that c is, if c is a stream socket and nothing
-// above it. Otherwise it returns nil.
-func kernelSocket(c net.Conn) syscall.RawConn {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	kind := 0
-	err = raw.Control(func(fd uintptr) {
-		kind, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
-	})
-	if err != nil || kind != unix.SOCK_STREAM {
-		return nil
-	}
-	return raw
 }
 
 // A socketReader reads from a socket, and takes a buffer only when there is

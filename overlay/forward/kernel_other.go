@@ -2,14 +2,7 @@
 
 package forward
 
-import (
-	"net"
-	"sync/atomic"
-	"syscall"
-)
-
-// kernelSocket would return the socket that c is; here none is made use of.
-func kernelSocket(net.Conn) syscall.RawConn { return nil }
+import "sync/atomic"
 
 // transfer moves bytes from src to dst until src ends, and then returns nil, or
 // until an error.

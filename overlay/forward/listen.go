@@ -20,12 +20,21 @@ func listenOn(a Address) (net.Listener, error) {
 	if a.path != "" {
 		ln, err = listenUnix(a.path)
 	} else {
-		ln, err = net.Listen(a.endpoint())
+		network, address := a.endpoint()
+		ln, err = a.listenConfig().Listen(context.Background(), network, address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %v: %w", a, reason(err))
 	}
 	return ln, nil
+}
+
+// listenConfig has no keep-alives on loopback, where this kernel knows of both ends.
+func (a Address) listenConfig() *net.ListenConfig {
+	if a.near() != (near{}) {
+		return &net.ListenConfig{KeepAlive: -1}
+	}
+	return &net.ListenConfig{}
 }
 
 // reason strips what package net says around a cause: the address, which the

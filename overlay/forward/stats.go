@@ -18,7 +18,10 @@ type Stats struct {
 	Total, Failed uint64
 
 	// Sent is the number of bytes that went from local sockets into the mesh,
-	// Received how many came out of it.
+	// Received how many came out of it. Of an Expose's connections that were handed
+	// over to the process at the other end, see the package comment, they count when
+	// the connection is over, and not where the target is a unix socket: nobody
+	// tells.
 	Sent, Received uint64
 
 	// LastError says why the last accept or dial failed. It is nil if none has

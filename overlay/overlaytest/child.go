@@ -44,6 +44,7 @@ type order struct {
 	Name    string `json:"name,omitempty"`
 	Dir     string `json:"dir,omitempty"`
 	Invite  string `json:"invite,omitempty"`
+	Local   string `json:"local,omitempty"`
 	Socket  string `json:"socket,omitempty"` // where dials are taken, or where streams go
 	Service string `json:"service,omitempty"`
 	Target  string `json:"target,omitempty"`
@@ -105,7 +106,11 @@ func (c *child) carryOut(o order) (string, error) {
 }
 
 func (c *child) start(o order) (err error) {
-	config := overlay.Config{Name: o.Name, Dir: o.Dir, Listen: Loopback()}
+	config := overlay.Config{LocalDir: o.Local, LocalOnly: true}
+	if o.Local == "" {
+		config = Network()
+	}
+	config.Name, config.Dir = o.Name, o.Dir
 	if o.Invite == "" {
 		c.mesh, err = overlay.Open(context.Background(), config)
 	} else {

@@ -1,6 +1,7 @@
 // Package overlaytest gives a test a real mesh: [New] in the test's own process,
 // [Processes] with a process for each node. Nothing outside this machine is
-// contacted, no port is fixed, and all is gone when the test ends.
+// contacted, and all is gone when the test ends. The nodes have no port: they meet in
+// a directory of sockets. For a test that needs a network there is [Network].
 //
 //	func TestGreeting(t *testing.T) {
 //		nodes := overlaytest.New(t, 3)

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/overlaytest"
 	"github.com/p2pnode/p2pnode/p2p"
+	"github.com/p2pnode/p2pnode/p2p/unixsock"
 )
 
 // patience bounds what a test waits for. It passes only when a test fails.
@@ -99,6 +99,53 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// Nodes meet with no port and with one, as they are told.
+func TestNewWith(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		config overlay.Config
+		addrs  int
+		path   p2p.Path
+	}{
+		{"local", overlaytest.Local(t), 0, p2p.PathUnix},
+		{"network", overlaytest.Network(), 1, p2p.PathLAN},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.path == p2p.PathUnix && !unixsock.Supported {
+				t.Skip("no such path on this system")
+			}
+			nodes := overlaytest.NewWith(t, 2, tt.config)
+			if addrs := nodes[0].Addrs(); len(addrs) != tt.addrs {
+				t.Errorf("Addrs = %v, want %d", addrs, tt.addrs)
+			}
+			if _, path, err := nodes[1].Ping(testContext(t), "node0"); err != nil || path != tt.path {
+				t.Errorf("Ping goes by %v, %v, want %v", path, err, tt.path)
+			}
+		})
+	}
+}
+
+// The directory in which nodes meet is there as long as a test needs it.
+func TestLocalEndsWithItsTests(t *testing.T) {
+	if !unixsock.Supported {
+		t.Skip("no such path on this system")
+	}
+	var dir string
+	t.Run("tests", func(t *testing.T) {
+		dir = overlaytest.Local(t).LocalDir
+		t.Run("one", func(t *testing.T) { overlaytest.New(t, 1) })
+		if got := overlaytest.Local(t).LocalDir; got != dir {
+			t.Errorf("another node is to be in %s, want %s", got, dir)
+		}
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("the directory while a test needs it: %v", err)
+		}
+	})
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory after the tests: %v, want that it is gone", err)
+	}
+}
+
 // What New started is gone when the test it was started for has ended.
 func TestNewEndsWithItsTest(t *testing.T) {
 	var nodes []*overlay.Mesh
@@ -165,7 +212,7 @@ func TestRestartedFounderInvites(t *testing.T) {
 	all := overlaytest.Processes(t, 2)
 	all[0].Kill()
 	all[0].Restart()
-	m, err := overlay.Join(testContext(t), all[0].Invite(), overlay.Config{Name: "guest", Listen: overlaytest.Loopback()})
+	m, err := overlay.Join(testContext(t), all[0].Invite(), named(t, "guest"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +227,7 @@ func TestRestartedFounderInvites(t *testing.T) {
 func TestKilledProcessBreaksItsStreams(t *testing.T) {
 	all := overlaytest.Processes(t, 2)
 	l := all[1].Listen("sink")
-	m, err := overlay.Join(testContext(t), all[0].Invite(), overlay.Config{Listen: overlaytest.Loopback()})
+	m, err := overlay.Join(testContext(t), all[0].Invite(), overlaytest.Local(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,16 +255,29 @@ func TestKilledProcessBreaksItsStreams(t *testing.T) {
 // A dial's ctx ends it.
 func TestProcessDialEndsWithItsContext(t *testing.T) {
 	p := overlaytest.Processes(t, 1)[0]
-	m, err := overlay.Join(testContext(t), p.Invite(), overlay.Config{Name: "mute", Listen: overlaytest.Loopback()})
+	m, err := overlay.Join(testContext(t), p.Invite(), named(t, "mute"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	// It takes streams to services and does not answer.
-	m.Node().Host().SetStreamHandler("/p2pnode/stream/1", func(network.Stream) { cancel() })
+	web, err := m.Listen("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web.HandsOver(func(net.Conn) bool { // takes the stream and does not answer
+		cancel()
+		return true
+	})
 	if _, err := p.Dial(ctx, "mute/web"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Dial = %v, want %v", err, context.Canceled)
 	}
+}
+
+// named configures a node that meets those of Processes.
+func named(t *testing.T, name string) overlay.Config {
+	c := overlaytest.Local(t)
+	c.Name = name
+	return c
 }

@@ -22,6 +22,7 @@ type Process struct {
 	Dir  string // of its state
 
 	t      testing.TB
+	local  string // directory in which the nodes meet
 	socket string // directory of sockets, short enough for a socket's path
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -33,7 +34,7 @@ type Process struct {
 
 // Processes returns n nodes of one mesh, each in a process of its own, named
 // node0, node1 and so on. The first has founded the mesh, and the others were
-// told of it alone. They are ended when the test ends.
+// told of it alone. They use no port: see Local. They are ended when the test ends.
 func Processes(t testing.TB, n int) []*Process {
 	t.Helper()
 	requireMain(t, "Processes")
@@ -73,7 +74,7 @@ func newProcess(t testing.TB, name string) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(sockets) })
-	p := &Process{Name: name, Dir: filepath.Join(t.TempDir(), name), t: t, socket: sockets}
+	p := &Process{Name: name, Dir: filepath.Join(t.TempDir(), name), t: t, local: Local(t).LocalDir, socket: sockets}
 	t.Cleanup(p.end)
 	return p
 }
@@ -100,7 +101,7 @@ func (p *Process) start(invite string) {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.Name, err)
 	}
-	p.ask(order{Do: "start", Name: p.Name, Dir: p.Dir, Invite: invite, Socket: p.dialSocket()})
+	p.ask(order{Do: "start", Name: p.Name, Dir: p.Dir, Invite: invite, Local: p.local, Socket: p.dialSocket()})
 }
 
 func (p *Process) dialSocket() string { return filepath.Join(p.socket, "dial") }
