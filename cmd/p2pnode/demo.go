@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/p2pnode/p2pnode/p2p/unixsock"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 )
@@ -35,27 +36,33 @@ var demoNames = []string{"alice", "bob", "carol", "dave", "erin"}
 // demoCommand shows the whole on one machine, with the same commands that a
 // user would type.
 func demoCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var network bool
+	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "See it work: five nodes on this machine, streams between all of them",
 		Long: `Start five nodes on this machine, each a process of its own that is told of the
 first only. They join by an invite and find the others through the DHT; then every
-one sends 1 MiB to every other, and the hashes are compared. Nothing is left.`,
+one sends 1 MiB to every other, and the hashes are compared. No port is opened, and
+nothing is left.`,
+		Example: `  p2pnode demo
+  p2pnode demo --no-local`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), demoTimeout, fmt.Errorf("not done after %v", demoTimeout))
 			defer cancel()
-			return e.demo(ctx)
+			return e.demo(ctx, network)
 		},
 	}
+	cmd.Flags().BoolVar(&network, "no-local", false, "have the nodes meet by the network, at ports of this machine")
+	return cmd
 }
 
-func (e *env) demo(ctx context.Context) (err error) {
+func (e *env) demo(ctx context.Context, network bool) (err error) {
 	dir, err := os.MkdirTemp("", "p2pnode-demo-")
 	if err != nil {
 		return err
 	}
-	d := &demo{dir: dir, log: e.stderr}
+	d := &demo{dir: dir, network: network || !unixsock.Supported, log: e.stderr}
 	defer func() { err = errors.Join(err, d.close(ctx)) }()
 	if err := d.start(ctx); err != nil {
 		return orCause(ctx, err)
@@ -76,9 +83,10 @@ func orCause(ctx context.Context, err error) error {
 
 // A demo is the processes and what they share.
 type demo struct {
-	dir   string
-	log   io.Writer
-	nodes []*demoNode
+	dir     string
+	network bool // is to be used
+	log     io.Writer
+	nodes   []*demoNode
 }
 
 // A demoNode is one process, and the server behind its service.
@@ -92,13 +100,21 @@ type demoNode struct {
 	server net.Listener
 }
 
+// run starts a node's process and waits until it is ready.
+func (d *demo) run(ctx context.Context, n *demoNode, stdin io.Reader, args ...string) error {
+	if d.network {
+		return n.run(ctx, stdin, append(args, "--no-local")...)
+	}
+	return n.run(ctx, stdin, append(args, "--local-only", "--local-dir", filepath.Join(d.dir, "local"))...)
+}
+
 // start brings up the first node and then all others at once.
 func (d *demo) start(ctx context.Context) error {
 	begin := time.Now()
 	for _, name := range demoNames {
 		d.nodes = append(d.nodes, &demoNode{name: name, dir: filepath.Join(d.dir, name)})
 	}
-	if err := d.nodes[0].run(ctx, nil, "up"); err != nil {
+	if err := d.run(ctx, d.nodes[0], nil, "up"); err != nil {
 		return err
 	}
 	invite, err := d.nodes[0].client.Invite(ctx, control.InviteOptions{})
@@ -107,7 +123,7 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	var g errgroup.Group
 	for _, n := range d.nodes[1:] {
-		g.Go(func() error { return n.run(ctx, strings.NewReader(invite.Invite), "join", "-") })
+		g.Go(func() error { return d.run(ctx, n, strings.NewReader(invite.Invite), "join", "-") })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -121,7 +137,6 @@ func (d *demo) start(ctx context.Context) error {
 	return nil
 }
 
-// run starts the node's process and waits until it is ready.
 func (n *demoNode) run(ctx context.Context, stdin io.Reader, args ...string) error {
 	self, err := os.Executable()
 	if err != nil {

@@ -47,6 +47,8 @@ const adminUp = "try again once an admin of the mesh is up and can be reached fr
 
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
+const usableLocalDir = `name with --local-dir one that you have made with "mkdir -m 700", or "mkdir -m 1777" for other users too; or leave the --local flags out`
+
 var writableDir = fmt.Sprintf("give a --dir that you can write, or set %s", dirVariable)
 
 // hints are tried in order: the first error that err is decides.
@@ -78,6 +80,7 @@ var hints = []struct {
 	{credential.ErrInvalid, control.CodeBadInvite, "copy the invite again, whole; or ask an admin of the mesh for a new one"},
 	{overlay.ErrNotMember, control.CodeNotMember, "ask an admin of the mesh for an invite"},
 	{overlay.ErrNoMemberReached, control.CodeAlone, "see that a member is up and can be reached from here; --bootstrap names an address that the invite does not have"},
+	{p2p.ErrNoLocal, control.CodeNoLocal, usableLocalDir},
 	{syscall.EADDRINUSE, control.CodeInUse, "choose another port"},
 	{syscall.EADDRNOTAVAIL, control.CodeNoAddress, "choose an address that this machine has"},
 	{syscall.ENOSPC, control.CodeDiskFull, "make room on the disk; what was stored before is as it was"},

@@ -53,6 +53,7 @@ func TestAdvise(t *testing.T) {
 		{credential.ErrNotInvite, "bad-invite", `begins with "p2pnode1"`},
 		{fmt.Errorf("%w, %w", credential.ErrInvalid, credential.ErrMistyped), "bad-invite", "copy the invite again, whole"},
 		{credential.ErrInvalid, "bad-invite", "ask an admin of the mesh for a new one"},
+		{fmt.Errorf("%w: %w", p2p.ErrNoLocal, pathError(syscall.EACCES)), "bad-local-directory", "name with --local-dir"},
 		{syscall.EADDRINUSE, "address-in-use", "choose another port"},
 		{syscall.EADDRNOTAVAIL, "no-such-address", "an address that this machine has"},
 		{pathError(syscall.ENOSPC), "disk-full", "make room on the disk"},

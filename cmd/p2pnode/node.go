@@ -23,6 +23,7 @@ type nodeFlags struct {
 	listen    []string
 	bootstrap []string
 	ephemeral bool
+	local     localFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -30,6 +31,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "addresses to accept connections at, as /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1 (default: all interfaces, a free port)")
 	cmd.Flags().StringSliceVar(&f.bootstrap, "bootstrap", nil, "members to start from, as /ip4/192.0.2.1/tcp/4001/p2p/ID, besides those known")
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
+	f.local.add(cmd)
 }
 
 // config makes of the flags what package overlay wants.
@@ -60,7 +62,7 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 		}
 		c.Bootstrap = append(c.Bootstrap, a)
 	}
-	return c, nil
+	return c, f.local.apply(&c)
 }
 
 // A ready line says that the node can be used.

@@ -71,11 +71,20 @@ func TestTables(t *testing.T) {
 	if err := writeStatus(&got, control.Node{
 		Name: "bob", ID: "12D3KooWb", Mesh: "abcd", Roles: "member", Expires: seen, Renewal: seen, Members: 3, Up: 1, PID: 42, Since: time.Now(),
 		Addrs:    []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/192.0.2.1/tcp/4001"), multiaddr.StringCast("/ip6/::1/tcp/4001")},
+		Local:    control.Local{Dir: "/run/user/1000/p2pnode", Remade: 2},
 		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts, Allow: everyone}, {Service: "db", Target: "unix:/s", Allow: admins}},
 		Only:     []string{"web", "db"},
 		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}},
 	}); err != nil {
 		t.Fatal(err)
+	}
+	for _, l := range []control.Local{
+		{Dir: "/run/user/1000/p2pnode", Remade: 1},
+		{Dir: "/d", Error: "it was removed", Remade: 2},
+		{Error: "--no-local"},
+		{}, // of a node before there was such a path
+	} {
+		got.WriteString(strings.Join(local(l), "\n") + "\n")
 	}
 	got.WriteByte('\n')
 	if err := writeAccess(&got, []control.Access{

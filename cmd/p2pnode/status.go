@@ -13,7 +13,7 @@ import (
 func statusCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show this node: its name and addresses, what it exposes and forwards",
+		Short: "Show this node: its name, where it is met, what it exposes and forwards",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error {
@@ -45,6 +45,9 @@ func writeStatus(w io.Writer, n control.Node) error {
 	for i, a := range n.Addrs {
 		t.row(first(i, "addresses"), a.String()+"/p2p/"+n.ID)
 	}
+	for i, s := range local(n.Local) {
+		t.row(first(i, "local"), s)
+	}
 	for i, x := range n.Exposed {
 		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, x.Target, forWhom(x), traffic(x.Counts)))
 	}
@@ -52,6 +55,31 @@ func writeStatus(w io.Writer, n control.Node) error {
 		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s", f.Listen, f.Target, traffic(f.Counts)))
 	}
 	return t.flush()
+}
+
+// local tells, a line each, where members on this machine are met and what is wrong
+// there.
+func local(l control.Local) (lines []string) {
+	switch {
+	case l.Dir != "":
+		lines = append(lines, l.Dir)
+		if l.Error != "" {
+			lines = append(lines, "out of order: "+l.Error)
+		}
+	case l.Error != "":
+		lines = append(lines, "none: "+l.Error)
+	}
+	if l.Remade > 0 {
+		lines = append(lines, fmt.Sprintf("its socket was removed, and made again, %s", times(l.Remade)))
+	}
+	return lines
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // forWhom tells whom a service is for if not for everyone.

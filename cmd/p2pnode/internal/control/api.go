@@ -20,12 +20,20 @@ type Node struct {
 	Renewal  time.Time             `json:"renewal"`                 // from when on an admin is asked for another
 	Only     []string              `json:"restricted_to,omitempty"` // the services that it may use, if not all
 	Addrs    []multiaddr.Multiaddr `json:"addrs"`
+	Local    Local                 `json:"local"`
 	PID      int                   `json:"pid"`
 	Since    time.Time             `json:"since"`
 	Up       int                   `json:"up"`      // other members that are up
 	Members  int                   `json:"members"` // other members known
 	Exposed  []Exposed             `json:"exposed"`
 	Forwards []Forward             `json:"forwards"`
+}
+
+// A Local is the directory of sockets in which a node meets members on its machine.
+type Local struct {
+	Dir    string `json:"dir,omitempty"`    // empty if there is none
+	Error  string `json:"error,omitempty"`  // what is wrong with it, or why there is none
+	Remade int    `json:"remade,omitempty"` // how often the node's socket was removed and made again
 }
 
 // A Member is another member, or the node itself, as the node sees it.
@@ -223,6 +231,7 @@ const (
 	CodeRevoked     Code = "revoked"
 	CodeInviteUsed  Code = "invite-used"
 	CodeNoAdmin     Code = "no-admin"
+	CodeNoLocal     Code = "bad-local-directory" // it can't be one, or can't be used
 )
 
 // An Error is what can't be done, and why.

@@ -28,10 +28,11 @@ func TestJSON(t *testing.T) {
 	}{
 		{"node", Node{
 			Version: Version, ID: "12D3KooW", Name: "alice", Roles: "member,admin,relay", Mesh: "abcd", Expires: when, Renewal: when,
-			Addrs: []multiaddr.Multiaddr{addr}, PID: 42, Since: when, Up: 1, Members: 2,
+			Addrs: []multiaddr.Multiaddr{addr}, Local: Local{Dir: "/run/user/1000/p2pnode"}, PID: 42, Since: when, Up: 1, Members: 2,
 			Exposed: []Exposed{exposed}, Forwards: []Forward{forward},
 		}},
 		{"node without anything", Node{Version: Version, Exposed: []Exposed{}, Forwards: []Forward{}}},
+		{"local with a fault", Local{Dir: "/d", Error: "it was removed", Remade: 2}},
 		{"member", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Up: true, Path: "lan", RTT: 0.25}},
 		{"member that is away", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Seen: &when}},
 		{"member itself", Member{Version: Version, ID: "12D3KooW", Name: "bob", Roles: "member,relay", Self: true, Up: true, Path: "self"}},
@@ -69,6 +70,7 @@ func TestJSON(t *testing.T) {
 			CodeDenied, CodeNotRunning, CodeDirInUse, CodeBadDir, CodeDiskFull, CodeBadInvite, CodeExpired, CodeBadClock,
 			CodeNotMember, CodeOtherMesh, CodeNameFixed, CodeAlone, CodeCorrupt, CodeKeyExposed, CodeInterrupted,
 			CodeUnknownInvite, CodeRevoked, CodeInviteUsed, CodeNoAdmin,
+			CodeNoLocal,
 		}},
 		{"error of a node", &Error{Version: Version, Code: CodeOther, Text: "it broke"}},
 	} {

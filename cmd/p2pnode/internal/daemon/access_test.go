@@ -23,7 +23,7 @@ func joinAs(t *testing.T, admin *overlay.Mesh, o overlay.InviteOptions, name str
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := overlay.Join(testContext(t), inv.Text(), overlay.Config{Name: name, Listen: overlaytest.Loopback()})
+	m, err := overlay.Join(testContext(t), inv.Text(), config(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestRevokeOfAnInvite(t *testing.T) {
 	if err != nil || i < 0 || list[i].State != control.InviteRevoked {
 		t.Errorf("Invites = %+v, %v, want it revoked", list, err)
 	}
-	_, err = overlay.Join(ctx, inv.Invite, overlay.Config{Name: "bob", Listen: overlaytest.Loopback()})
+	_, err = overlay.Join(ctx, inv.Invite, config(t, "bob"))
 	if !errors.Is(err, credential.ErrRevoked) {
 		t.Errorf("Join = %v, want %v", err, credential.ErrRevoked)
 	}
@@ -239,4 +239,11 @@ func TestInviteState(t *testing.T) {
 			t.Errorf("%s: inviteState = %s, want %s", tt.name, got, tt.want)
 		}
 	}
+}
+
+// config is of a node that meets those of overlaytest.
+func config(t *testing.T, name string) overlay.Config {
+	c := overlaytest.Local(t)
+	c.Name = name
+	return c
 }

@@ -8,11 +8,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/p2p"
 )
 
 // A Daemon serves the control socket of one mesh.
@@ -145,7 +148,7 @@ func (d *Daemon) node() control.Node {
 	n := control.Node{
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
-		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(),
+		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(), Local: d.local(),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
 	}
@@ -159,6 +162,20 @@ func (d *Daemon) node() control.Node {
 		}
 	}
 	return n
+}
+
+// local tells how members on this machine are met.
+func (d *Daemon) local() control.Local {
+	dir, err := d.mesh.Local()
+	l := control.Local{Dir: dir, Remade: d.mesh.LocalRemade()}
+	switch {
+	case err == p2p.ErrNoLocal:
+		l.Error = "--no-local"
+	case err != nil:
+		said := slices.Compact(strings.Split(err.Error(), "\n"))
+		l.Error = strings.TrimPrefix(strings.Join(said, "; "), p2p.ErrNoLocal.Error()+": ")
+	}
+	return l
 }
 
 func (d *Daemon) ping(ctx context.Context, member string) (control.Pong, error) {
