@@ -93,9 +93,9 @@ const capturedPayload = 64 << 10
 // exposed, found and used. It returns what nobody else may see of it.
 func useMesh(t *testing.T, listen string) map[string][]byte {
 	t.Helper()
-	alice := newNode(t, "alice-of-the-capture").up("--listen", listen)
+	alice := newNode(t, "alice-of-the-capture").up("--listen", listen, "--no-local")
 	invite := alice.invite()
-	bob := newNode(t, "bob-of-the-capture").join(invite, "--listen", listen)
+	bob := newNode(t, "bob-of-the-capture").join(invite, "--listen", listen, "--no-local")
 	for _, n := range []*node{alice, bob} {
 		await(t, "both list both", func() bool {
 			all := n.run("peers")

@@ -19,16 +19,18 @@ const module = "github.com/p2pnode/p2pnode/"
 // in this order and no other, and a room below another is used by that or by
 // those above. A room is named by the longest entry that fits.
 var mayImport = map[string][]string{
-	"p2p":                   {},
+	"p2p/kernel":            {}, // sockets, and nothing of ours
+	"p2p/unixsock":          {"p2p/kernel"},
+	"p2p":                   {"p2p/unixsock", "p2p/kernel"},
 	"p2p/p2ptest":           {"p2p"},
 	"dht":                   {"p2p"},
 	"overlay/wire":          {}, // what members say is written down below the mesh,
 	"overlay/wire/wiretest": {},
 	"overlay/credential":    {"overlay/wire"}, // and who is one is decided below it
-	"overlay/forward":       {},               // sockets and package net: it knows of no mesh
+	"overlay/forward":       {"p2p/kernel"},   // sockets and package net: it knows of no mesh
 	"overlay":               {"p2p", "dht", "overlay/credential", "overlay/wire"},
-	"overlay/overlaytest":   {"overlay", "overlay/forward"},
-	"cmd":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"overlay/overlaytest":   {"overlay", "overlay/forward", "p2p/unixsock"},
+	"cmd":                   {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"examples":              {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"e2e":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest"},
 }
@@ -60,7 +62,7 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p/p2p/net", []string{"p2p"}, false, "only p2p has a swarm"},
 	{"github.com/libp2p/go-libp2p/p2p/muxer", []string{"p2p"}, false, "only p2p chooses how bytes go"},
 	{"github.com/libp2p/go-libp2p/p2p/security", []string{"p2p"}, false, "only p2p chooses how bytes go"},
-	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p", "p2p/unixsock"}, false, "only p2p chooses how bytes go"},
 	{"github.com/quic-go/quic-go", []string{"p2p"}, false, "only p2p chooses how bytes go"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"dht"}, false, "only dht knows kad-dht, so that it can change"},
 	{"github.com/libp2p/go-libp2p-kbucket", []string{"dht"}, false, "it is a part of kad-dht"},

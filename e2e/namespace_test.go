@@ -35,7 +35,7 @@ func inNamespace(t *testing.T, script string) (string, error) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", prepare+script)
-	cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp")
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp", "XDG_RUNTIME_DIR=/tmp")
 	cmd.Dir = bin
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -24,6 +24,9 @@ import (
 var command string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == memberArgument {
+		os.Exit(runMember())
+	}
 	os.Exit(buildAndRun(m))
 }
 
@@ -38,6 +41,12 @@ func buildAndRun(m *testing.M) int {
 	build := exec.Command("go", "build", "-o", command, "github.com/p2pnode/p2pnode/cmd/p2pnode")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build p2pnode: %v\n%s", err, out)
+		return 1
+	}
+	// The nodes meet in a directory of these tests.
+	run := filepath.Join(dir, "run")
+	if err := errors.Join(os.Mkdir(run, 0o700), os.Setenv("XDG_RUNTIME_DIR", run)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

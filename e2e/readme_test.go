@@ -134,6 +134,28 @@ func TestReadmeTwoTerminals(t *testing.T) {
 	}
 }
 
+// Each way of the table to meet on one machine brings up a node, of which status
+// tells where that is.
+func TestReadmeOneMachine(t *testing.T) {
+	commands := tableCommands(t, "Two terminals", 4)
+	local := map[string]string{ // by flag
+		"--local-only": "local */tmp/p2pnode$", "--local-dir": "local */(tmp|srv)/mesh$", "--no-local": "local *none: ",
+	}
+	script := "export P2PNODE_DIR=/tmp/n\nmount -t tmpfs none /srv\nmkdir -m 1777 /srv/mesh\n"
+	for _, c := range commands {
+		flag := strings.Fields(c)[2]
+		if local[flag] == "" {
+			t.Fatalf("the table has %q, of which this test knows nothing", c)
+		}
+		c = strings.ReplaceAll(c, "--local-user bob", "--local-user nobody") // whom each machine has
+		script += c + " & until p2pnode status >/dev/null 2>&1; do sleep 0.02; done\n" +
+			"p2pnode status | grep -E '^" + local[flag] + "'\np2pnode down\nwait\n"
+	}
+	if out, err := inNamespace(t, script); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // tableCommands returns the commands of the table in a section of the README. That
 // through ssh is run by TestSSHAndRsyncThroughForward.
 func tableCommands(t *testing.T, section string, atLeast int) []string {

@@ -28,6 +28,11 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
+	// The examples meet in a directory of these tests.
+	if err := os.Setenv("XDG_RUNTIME_DIR", dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./...").CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "build the examples: %v\n%s", err, out)

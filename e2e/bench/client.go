@@ -2,14 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/p2pnode/p2pnode/overlay"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -23,7 +26,7 @@ const (
 
 // A request asks the client for one measurement.
 type request struct {
-	Op     string        // bulk, trips or conns
+	Op     string        // bulk, trips, conns or path
 	Bytes  int64         // bulk ends after so many,
 	Trips  int           // trips after so many,
 	Conns  int           // conns after so many,
@@ -37,13 +40,24 @@ type reply struct {
 	Bytes int64         // bulk: sent and counted
 	Conns int64         // conns: made
 	Took  time.Duration // bulk and conns
-	P50   time.Duration // trips
+	P50   time.Duration // trips, and conns: until the byte was back
 	P99   time.Duration // trips
+	Path  string        // path: how the library says that a stream goes
 }
 
 // clientRole is what lies at the near end of each way: it answers the requests
-// that come in, one after the other. Its argument is the address to dial.
+// that come in, one after the other. Its arguments are the name of the way's ends
+// and the address to dial.
 func clientRole(args []string, in io.Reader, out io.Writer) error {
+	e, err := endsNamed(args[0])
+	if err != nil {
+		return err
+	}
+	dial, end, err := e.open(context.Background(), args[1])
+	if err != nil {
+		return err
+	}
+	defer end()
 	requests, replies := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var q request
@@ -52,7 +66,7 @@ func clientRole(args []string, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		r, err := q.measure(args[0])
+		r, err := q.measure(dial)
 		if err != nil {
 			r.Err = err.Error()
 		}
@@ -62,22 +76,24 @@ func clientRole(args []string, in io.Reader, out io.Writer) error {
 	}
 }
 
-func (q request) measure(addr string) (reply, error) {
+func (q request) measure(dial dialer) (reply, error) {
 	switch q.Op {
 	case "bulk":
-		return bulk(addr, q.Bytes, q.Time)
+		return bulk(dial, q.Bytes, q.Time)
 	case "trips":
-		return trips(addr, q.Trips, q.Time)
+		return trips(dial, q.Trips, q.Time)
 	case "conns":
-		return conns(addr, q.AtOnce, q.Conns, q.Time)
+		return conns(dial, q.AtOnce, q.Conns, q.Time)
+	case "path":
+		return path(dial)
 	}
 	return reply{}, fmt.Errorf("no measurement %q", q.Op)
 }
 
 // bulk sends until limit bytes are sent or the time is over, and then waits for
 // the server's count.
-func bulk(addr string, limit int64, d time.Duration) (reply, error) {
-	conn, err := dialTCP(addr)
+func bulk(dial dialer, limit int64, d time.Duration) (reply, error) {
+	conn, err := dial()
 	if err != nil {
 		return reply{}, err
 	}
@@ -114,8 +130,8 @@ func pump(w io.Writer, limit int64, end time.Time) (sent int64, err error) {
 }
 
 // trips measures round trips on one connection.
-func trips(addr string, limit int, d time.Duration) (reply, error) {
-	conn, err := dialTCP(addr)
+func trips(dial dialer, limit int, d time.Duration) (reply, error) {
+	conn, err := dial()
 	if err != nil {
 		return reply{}, err
 	}
@@ -159,41 +175,63 @@ func trip(conn io.ReadWriter, n uint64) (time.Duration, error) {
 
 // conns makes connections, so many at once, until limit are made or the time is
 // over.
-func conns(addr string, atOnce, limit int, d time.Duration) (reply, error) {
+func conns(dial dialer, atOnce, limit int, d time.Duration) (reply, error) {
 	var (
-		begun, made atomic.Int64
-		begin       = time.Now()
-		group       errgroup.Group
+		begun atomic.Int64
+		took  = make([][]time.Duration, atOnce)
+		begin = time.Now()
+		group errgroup.Group
 	)
-	for range atOnce {
+	for i := range atOnce {
 		group.Go(func() error {
 			for begun.Add(1) <= int64(limit) && time.Since(begin) < d {
-				if err := connect(addr); err != nil {
+				t, err := connect(dial)
+				if err != nil {
 					return err
 				}
-				made.Add(1)
+				took[i] = append(took[i], t)
 			}
 			return nil
 		})
 	}
 	err := group.Wait()
-	return reply{Conns: made.Load(), Took: time.Since(begin)}, err
+	r := reply{Took: time.Since(begin)}
+	if all := slices.Concat(took...); len(all) > 0 {
+		r.Conns, r.P50 = int64(len(all)), percentile(all, 50)
+	}
+	return r, err
 }
 
-// connect makes a connection, sends a byte there and back, and closes it.
-func connect(addr string) error {
-	conn, err := dialTCP(addr)
+// connect makes a connection, sends a byte there and back, and closes it. It
+// returns how long it took until the byte was back.
+func connect(dial dialer) (time.Duration, error) {
+	begin := time.Now()
+	conn, err := dial()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(stall))
 	b := []byte{echoMark}
 	if _, err := conn.Write(b); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := io.ReadFull(conn, b); err != nil {
-		return fmt.Errorf("read the byte sent: %w", err)
+		return 0, fmt.Errorf("read the byte sent: %w", err)
 	}
-	return nil
+	return time.Since(begin), nil
+}
+
+// path tells by which path a stream goes, if the library made it.
+func path(dial dialer) (reply, error) {
+	c, err := dial()
+	if err != nil {
+		return reply{}, err
+	}
+	defer c.Close()
+	stream, ok := c.(*overlay.Conn)
+	if !ok {
+		return reply{}, fmt.Errorf("a %T has no path", c)
+	}
+	return reply{Path: stream.Path().String()}, nil
 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// serveWith answers each connection until the test ends, and returns where.
-func serveWith(t *testing.T, answer func(io.ReadWriter)) string {
+// serveWith answers each connection until the test ends, and returns what makes
+// one.
+func serveWith(t *testing.T, answer func(io.ReadWriter)) dialer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -32,34 +33,38 @@ func serveWith(t *testing.T, answer func(io.ReadWriter)) string {
 		ln.Close()
 		wg.Wait()
 	})
-	return ln.Addr().String()
+	dial, _, err := openTCPEnd(t.Context(), ln.Addr().String())
+	checkErr(t, err, "")
+	return dial
 }
 
 func TestClientAgainstServer(t *testing.T) {
-	addr := serveWith(t, func(conn io.ReadWriter) { answer(conn) })
+	dial := serveWith(t, func(conn io.ReadWriter) { answer(conn) })
 
-	r, err := request{Op: "bulk", Bytes: bulkBuffer + 1, Time: time.Minute}.measure(addr)
+	r, err := request{Op: "bulk", Bytes: bulkBuffer + 1, Time: time.Minute}.measure(dial)
 	checkErr(t, err, "")
 	if r.Bytes != bulkBuffer+1 || r.Took <= 0 {
 		t.Errorf("bulk = %+v, want %d bytes in some time", r, bulkBuffer+1)
 	}
-	r, err = request{Op: "trips", Trips: 3, Time: time.Minute}.measure(addr)
+	r, err = request{Op: "trips", Trips: 3, Time: time.Minute}.measure(dial)
 	checkErr(t, err, "")
 	if r.P50 <= 0 || r.P99 < r.P50 {
 		t.Errorf("trips = %+v, want times", r)
 	}
-	r, err = request{Op: "conns", AtOnce: 4, Conns: 10, Time: time.Minute}.measure(addr)
+	r, err = request{Op: "conns", AtOnce: 4, Conns: 10, Time: time.Minute}.measure(dial)
 	checkErr(t, err, "")
-	if r.Conns != 10 || r.Took <= 0 {
-		t.Errorf("conns = %+v, want 10 in some time", r)
+	if r.Conns != 10 || r.Took <= 0 || r.P50 <= 0 {
+		t.Errorf("conns = %+v, want 10 in some time, each in some", r)
 	}
-	r, err = request{Op: "conns", AtOnce: 4, Conns: 1 << 30, Time: time.Millisecond}.measure(addr)
+	r, err = request{Op: "conns", AtOnce: 4, Conns: 1 << 30, Time: time.Millisecond}.measure(dial)
 	checkErr(t, err, "")
 	if r.Took < time.Millisecond {
 		t.Errorf("conns = %+v, want a millisecond or more", r)
 	}
-	_, err = request{Op: "juggle"}.measure(addr)
+	_, err = request{Op: "juggle"}.measure(dial)
 	checkErr(t, err, `no measurement "juggle"`)
+	_, err = request{Op: "path"}.measure(dial)
+	checkErr(t, err, "*net.TCPConn has no path")
 }
 
 func TestClientNoticesWhatIsWrong(t *testing.T) {

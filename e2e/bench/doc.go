@@ -1,8 +1,9 @@
-// Command bench measures what it costs to bring bytes from a client's TCP
-// socket to a server's on this machine, by each of several ways, in one run:
+// Command bench measures what it costs to bring bytes from a client's socket to
+// a server's on this machine, by each of several ways, in one run:
 //
 //	go run ./e2e/bench
 //	go run ./e2e/bench --quick --only none,splice,p2pnode
+//	go run ./e2e/bench --only unix,stream
 //	go run ./e2e/bench --json bench.json
 //
 // # Ways
@@ -11,6 +12,9 @@
 // through are processes of their own. What differs is what lies between:
 //
 //   - none: nothing; the client dials the server.
+//   - unix: nothing; client and server hold unix sockets in place of TCP.
+//   - stream: nothing; client and server are nodes of one mesh, and a connection
+//     is a stream that one dials and the other accepts, by the library.
 //   - splice: one proxy, through which the kernel splices.
 //   - tls: two proxies with TLS 1.3 (AES-GCM) between them, a connection a
 //     stream, a full handshake each.
@@ -20,6 +24,7 @@
 //     ordinary program gets.
 //   - p2pnode: a forward of this project between two nodes, run by the command
 //     as built from the present tree.
+//   - p2pnode-lan: the same, where the nodes do without the path on this machine.
 //
 // A way that can't be had on this machine is skipped, and the table says why.
 // A way is one file that holds a type with two methods, see [way], and an entry
@@ -32,8 +37,12 @@
 // or faster meanwhile does so for all. The table shows medians over the rounds.
 // Speeds differ between machines and hours; a ratio of two ways within one
 // round is steadier. The second part of the table shows, for each way, the
-// median over the rounds of its ratio to splice, to ssh and to libp2p. The
-// JSON file has every round.
+// median over the rounds of its ratio to unix, to splice, to ssh and to libp2p:
+// a forward is to be compared with splice, and stream with unix. The JSON file has
+// every round.
+//
+// For the ways of this project the table shows by which path their streams went,
+// "unix" or "lan". It is asked for after each round. Several mean that it changed.
 //
 // # Figures
 //
@@ -48,6 +57,8 @@
 //   - RTT p50 and p99: 64 bytes there and back on an open connection, in
 //     microseconds, --trips times or for --time. What comes back must be what
 //     was sent.
+//   - open p50: connect, or dial a stream, and one byte there and back, one at a
+//     time, in microseconds.
 //   - conn/s: connect, one byte there and back, close; --conns times or for
 //     --time, one at a time and then 64 at once.
 //

@@ -11,6 +11,7 @@ var measures = []measure{
 	{"cpu_s_per_gib", "CPU-s/GiB"},
 	{"rtt_p50_us", "RTT p50 µs"},
 	{"rtt_p99_us", "RTT p99 µs"},
+	{"open_p50_us", "open p50 µs"},
 	{"conns_s", "conn/s"},
 	{"conns_s_64", "conn/s, 64"},
 }

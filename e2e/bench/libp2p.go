@@ -19,7 +19,7 @@ const libp2pProtocol = "/bench/forward/1"
 
 // libp2pWay is the way through two plain go-libp2p hosts, all as that library
 // has it by default save for the choice of TCP, TLS and yamux.
-type libp2pWay struct{}
+type libp2pWay struct{ overTCP }
 
 func (libp2pWay) name() string { return "libp2p" }
 

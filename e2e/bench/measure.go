@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -77,6 +78,23 @@ func (r *report) round(ctx context.Context, sites map[*result]*site) {
 			continue
 		}
 		w.Rounds = append(w.Rounds, f)
+		w.notePath(ctx, s)
+	}
+}
+
+// notePath takes down by which path the round went.
+func (w *result) notePath(ctx context.Context, s *site) {
+	if s.path == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stall)
+	defer cancel()
+	p, err := s.path(ctx)
+	if err != nil || p == "" {
+		p = "unknown" // which is no reason to lose the figures
+	}
+	if !slices.Contains(w.Paths, p) {
+		w.Paths = append(w.Paths, p)
 	}
 }
 
@@ -91,11 +109,17 @@ func (s *site) measure(ctx context.Context, p plan) (figures, error) {
 		return nil, fmt.Errorf("round trips: %w", err)
 	}
 	f["rtt_p50_us"], f["rtt_p99_us"] = micros(r.P50), micros(r.P99)
-	if f["conns_s"], err = s.connRate(ctx, p, 1); err != nil {
+	one, err := s.connect(ctx, p, 1)
+	if err != nil {
 		return nil, err
 	}
-	f["conns_s_64"], err = s.connRate(ctx, p, 64)
-	return f, err
+	many, err := s.connect(ctx, p, 64)
+	if err != nil {
+		return nil, err
+	}
+	f["open_p50_us"] = micros(one.P50)
+	f["conns_s"], f["conns_s_64"] = one.rate(), many.rate()
+	return f, nil
 }
 
 // measureBulk puts speed and cost of one transfer into f.
@@ -112,13 +136,16 @@ func (s *site) measureBulk(ctx context.Context, p plan, f figures) error {
 	return nil
 }
 
-// connRate returns how many connections were made in a second.
-func (s *site) connRate(ctx context.Context, p plan, atOnce int) (float64, error) {
+// connect has the client make connections.
+func (s *site) connect(ctx context.Context, p plan, atOnce int) (reply, error) {
 	r, err := s.ask(ctx, request{Op: "conns", AtOnce: atOnce, Conns: p.Conns, Time: p.Time})
 	if err != nil {
-		return 0, fmt.Errorf("connections, %d at once: %w", atOnce, err)
+		return reply{}, fmt.Errorf("connections, %d at once: %w", atOnce, err)
 	}
-	return float64(r.Conns) / r.Took.Seconds(), nil
+	return r, nil
 }
+
+// rate returns how many connections were made in a second.
+func (r reply) rate() float64 { return float64(r.Conns) / r.Took.Seconds() }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

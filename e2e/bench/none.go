@@ -3,7 +3,7 @@ package main
 import "context"
 
 // none is the way with nothing between.
-type none struct{}
+type none struct{ overTCP }
 
 func (none) name() string { return "none" }
 

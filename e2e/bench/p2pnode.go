@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -13,30 +16,45 @@ const p2pnodePackage = "github.com/p2pnode/p2pnode/cmd/p2pnode"
 
 // p2pnodeWay is the way through a forward between two nodes of this project,
 // run by its command: alice exposes the server, bob listens for the client.
-type p2pnodeWay struct{}
+type p2pnodeWay struct {
+	overTCP
+	called string
+	flags  []string // for both nodes, in addition
+}
 
-func (p2pnodeWay) name() string { return "p2pnode" }
+// noLocal are the flags by which a node does without the path on this machine.
+var noLocal = []string{"--no-local"}
 
-func (p2pnodeWay) start(ctx context.Context, s *site, server string) (string, error) {
+func (w p2pnodeWay) name() string { return w.called }
+
+func (w p2pnodeWay) start(ctx context.Context, s *site, server string) (string, error) {
 	command, err := buildP2pnode(ctx, s)
 	if err != nil {
 		return "", err
 	}
 	alice, bob := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
-	if err := startNode(ctx, s, "alice", exec.Command(command, "up", "--dir", alice, "--name", "alice", "--json")); err != nil {
+	up := exec.Command(command, append([]string{"up", "--dir", alice, "--name", "alice", "--json"}, w.flags...)...)
+	if err := startNode(ctx, s, "alice", up); err != nil {
 		return "", err
 	}
 	invite, err := s.output(ctx, command, "invite", "--dir", alice)
 	if err != nil {
 		return "", err
 	}
-	join := exec.Command(command, "join", "--dir", bob, "--name", "bob", "--json", "-")
+	join := exec.Command(command, append([]string{"join", "--dir", bob, "--name", "bob", "--json", "-"}, w.flags...)...)
 	join.Stdin = strings.NewReader(invite)
 	if err := startNode(ctx, s, "bob", join); err != nil {
 		return "", err
 	}
 	if _, err := s.output(ctx, command, "expose", "web", server, "--dir", alice); err != nil {
 		return "", err
+	}
+	s.path = func(ctx context.Context) (string, error) {
+		out, err := s.output(ctx, command, "peers", "--json", "--dir", bob)
+		if err != nil {
+			return "", err
+		}
+		return pathIn(out, "alice")
 	}
 	listen, err := freeAddr()
 	if err != nil {
@@ -73,6 +91,21 @@ func startNode(ctx context.Context, s *site, name string, cmd *exec.Cmd) error {
 		}
 		if saysReady(line) {
 			return nil
+		}
+	}
+}
+
+// pathIn returns the path to a member, from what "p2pnode peers --json" printed.
+func pathIn(out, name string) (string, error) {
+	for dec := json.NewDecoder(strings.NewReader(out)); ; {
+		var m struct{ Name, Path string }
+		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("peers: no %s in %q", name, out)
+		} else if err != nil {
+			return "", fmt.Errorf("peers: %w", err)
+		}
+		if m.Name == name {
+			return m.Path, nil
 		}
 	}
 }

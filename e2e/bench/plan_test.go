@@ -11,9 +11,10 @@ import (
 )
 
 func TestParseFlags(t *testing.T) {
-	full, quick, mixed := fullPlan, quickPlan, quickPlan
+	full, quick, mixed, nodes := fullPlan, quickPlan, quickPlan, fullPlan
 	full.Only, quick.Only = wayNames(), wayNames()
 	mixed.Only, mixed.Rounds, mixed.Time = []string{"splice", "none"}, 7, 2*time.Second
+	nodes.Only = []string{"stream", "p2pnode", "p2pnode-lan"}
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -27,6 +28,7 @@ func TestParseFlags(t *testing.T) {
 		{"file", []string{"--json", "f"}, full, "f", ""},
 		{"argument", []string{"none"}, plan{}, "", `arguments ["none"]`},
 		{"unknown flag", []string{"--fast"}, plan{}, "", "--fast"},
+		{"all that are nodes'", []string{"--only=stream,p2pnode,p2pnode-lan"}, nodes, "", ""},
 		{"unknown way", []string{"--only=none,pigeon"}, plan{}, "", `no way "pigeon"`},
 		{"way twice", []string{"--only=none,none"}, plan{}, "", `"none" twice`},
 		{"no way", []string{"--only="}, plan{}, "", "names no way"},

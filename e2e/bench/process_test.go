@@ -67,3 +67,28 @@ func TestSaysReady(t *testing.T) {
 		}
 	}
 }
+
+func TestPathIn(t *testing.T) {
+	const peers = `{"v":1,"name":"alice","path":"unix"}
+{"v":1,"name":"bob","self":true,"path":"self"}
+{"v":1,"name":"carol"}
+`
+	for _, tt := range []struct {
+		name, out, member string
+		want, err         string
+	}{
+		{"first", peers, "alice", "unix", ""},
+		{"no connection", peers, "carol", "", ""},
+		{"not there", peers, "dave", "", "no dave"},
+		{"nothing", "", "alice", "", "no alice"},
+		{"not JSON", "alice unix", "alice", "", "invalid character"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := pathIn(tt.out, tt.member)
+			checkErr(t, err, tt.err)
+			if got != tt.want {
+				t.Errorf("pathIn(%q) = %q, want %q", tt.member, got, tt.want)
+			}
+		})
+	}
+}

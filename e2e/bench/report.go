@@ -11,7 +11,7 @@ import (
 const reportVersion = 1
 
 // bases are the ways that others are compared with.
-var bases = []string{"splice", "ssh", "libp2p"}
+var bases = []string{"unix", "splice", "ssh", "libp2p"}
 
 // A report is all that a run found, as it stands in the JSON file.
 type report struct {
@@ -28,6 +28,7 @@ type result struct {
 	Name    string                `json:"name"`
 	Skipped string                `json:"skipped,omitempty"` // why it can't be had here
 	Err     string                `json:"error,omitempty"`   // what went wrong with it
+	Paths   []string              `json:"paths,omitempty"`   // by which its streams went, each once
 	Median  figures               `json:"median,omitempty"`
 	Rounds  []figures             `json:"rounds,omitempty"`
 	Ratios  map[string]comparison `json:"ratios,omitempty"` // by the name of the other way

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/binary"
 	"io"
-	"net"
 )
 
 // The first byte of a connection says what it is for.
@@ -15,9 +14,14 @@ const (
 // bulkBuffer is the size of the writes and reads of a bulk transfer.
 const bulkBuffer = 256 << 10
 
-// serverRole is what lies at the far end of each way.
-func serverRole(_ []string, in io.Reader, out io.Writer) error {
-	return serveTCP(in, out, func(conn *net.TCPConn) { _ = answer(conn) })
+// serverRole is what lies at the far end of each way. Its arguments are the name
+// of the way's ends and a folder for its files.
+func serverRole(args []string, in io.Reader, out io.Writer) error {
+	e, err := endsNamed(args[0])
+	if err != nil {
+		return err
+	}
+	return e.serve(args[1], in, out, func(c conn) { _ = answer(c) })
 }
 
 func answer(conn io.ReadWriter) error {

@@ -23,6 +23,10 @@ type site struct {
 	client *process
 	procs  []*process
 	undo   []func()
+
+	// path tells by which path streams go now. It is nil where the way has none
+	// to tell.
+	path func(context.Context) (string, error)
 }
 
 // openSite brings up a way and sees a byte through it.
@@ -36,7 +40,7 @@ func openSite(ctx context.Context, w way) (_ *site, err error) {
 	if s.dir, err = os.MkdirTemp("", "bench"); err != nil {
 		return nil, err
 	}
-	server, err := s.role(ctx, "server")
+	server, err := s.role(ctx, "server", w.ends(), s.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +48,7 @@ func openSite(ctx context.Context, w way) (_ *site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.client, err = s.startRole("client", dial); err != nil {
+	if s.client, err = s.startRole("client", w.ends(), dial); err != nil {
 		return nil, err
 	}
 	err = s.retry(ctx, func(ctx context.Context) error {

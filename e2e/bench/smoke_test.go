@@ -29,7 +29,7 @@ func smallPlan(ways ...string) plan {
 }
 
 func TestEachWayIsMeasured(t *testing.T) {
-	r, err := measureWays(t.Context(), smallPlan("none", "splice", "tls", "libp2p"), machine{}, io.Discard)
+	r, err := measureWays(t.Context(), smallPlan("none", "unix", "stream", "splice", "tls", "libp2p"), machine{}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +43,13 @@ func TestEachWayIsMeasured(t *testing.T) {
 				t.Errorf("%s: median %s = %v, want more than 0", w.Name, m.key, w.Median[m.key])
 			}
 		}
-		if n := len(w.Ratios["splice"].Rounds); n != 2 {
-			t.Errorf("%s: %d rounds of ratios to splice, want 2", w.Name, n)
+		for _, base := range []string{"unix", "splice"} {
+			if n := len(w.Ratios[base].Rounds); n != 2 {
+				t.Errorf("%s: %d rounds of ratios to %s, want 2", w.Name, n, base)
+			}
+		}
+		if tells := w.path() == "lan" || w.path() == "unix"; tells != (w.Name == "stream") {
+			t.Errorf("%s: path %s", w.Name, w.path())
 		}
 	}
 	checkJSON(t, r)
@@ -87,7 +92,10 @@ func (c cancelAtRound) Write(b []byte) (int, error) {
 }
 
 // A brokenWay is one that does not come up.
-type brokenWay struct{ err error }
+type brokenWay struct {
+	overTCP
+	err error
+}
 
 func (brokenWay) name() string { return "broken" }
 
@@ -114,7 +122,7 @@ func TestWayThatDoesNotComeUp(t *testing.T) {
 		{"nothing comes through", nil, "", `no byte came through: pigeon ended: exit status 2: no role "pigeon"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			res, s := open(t.Context(), brokenWay{tt.err})
+			res, s := open(t.Context(), brokenWay{err: tt.err})
 			if s != nil {
 				s.stop()
 				t.Error("open gave a site, want none")
@@ -123,6 +131,29 @@ func TestWayThatDoesNotComeUp(t *testing.T) {
 				t.Errorf("result = %+v, want skipped %q, error %q", res, tt.skipped, tt.bad)
 			}
 		})
+	}
+}
+
+// A way whose path is another in each round, and then can't be told.
+func TestPathsAreNotedOnce(t *testing.T) {
+	says := []string{"lan", "lan", "unix", "", "lan"}
+	s := &site{path: func(context.Context) (p string, err error) {
+		if p, says = says[0], says[1:]; p == "" {
+			err = errors.New("gone")
+		}
+		return p, err
+	}}
+	w := &result{Name: "stream"}
+	for range len(says) {
+		w.notePath(t.Context(), s)
+	}
+	if got, want := w.path(), "lan,unix,unknown"; got != want {
+		t.Errorf("path = %s, want %s", got, want)
+	}
+	w = &result{Name: "none"}
+	w.notePath(t.Context(), &site{})
+	if got := w.path(); got != "-" {
+		t.Errorf("path of a way without = %s, want -", got)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // splice is the way through one proxy that hands both sockets to io.Copy, which
 // on Linux lets the kernel move the bytes.
-type splice struct{}
+type splice struct{ overTCP }
 
 func (splice) name() string { return "splice" }
 

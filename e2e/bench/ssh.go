@@ -13,7 +13,7 @@ import (
 
 // sshWay is the way through ssh -L, to an sshd of its own that runs as the
 // present user and knows one key.
-type sshWay struct{}
+type sshWay struct{ overTCP }
 
 func (sshWay) name() string { return "ssh" }
 

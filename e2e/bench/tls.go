@@ -20,7 +20,7 @@ import (
 
 // tlsWay is the way through two proxies with TLS 1.3 between them, a connection
 // a stream.
-type tlsWay struct{}
+type tlsWay struct{ overTCP }
 
 func (tlsWay) name() string { return "tls" }
 

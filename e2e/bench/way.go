@@ -10,15 +10,24 @@ type way interface {
 	// name is the way's name in flags, table and JSON.
 	name() string
 
+	// ends is the name of what its client and server hold, see allEnds.
+	ends() string
+
 	// start brings up, by the site's methods, what lies between the server,
 	// which listens at the address server, and the client, and returns the
 	// address that the client must dial. It may return before that address
-	// answers. It returns a skip where the way can't be had on this machine.
+	// answers. It returns a skip where the way can't be had on this machine. It
+	// sets the site's path where there is a path to tell.
 	start(ctx context.Context, s *site, server string) (dial string, err error)
 }
 
-// ways lists all ways, from the least that lies between to the most.
-var ways = []way{none{}, splice{}, tlsWay{}, sshWay{}, libp2pWay{}, p2pnodeWay{}}
+// ways lists all ways: those with nothing between, and then those with something,
+// from the least to the most.
+var ways = []way{
+	none{}, unixWay{}, streamWay{},
+	splice{}, tlsWay{}, sshWay{}, libp2pWay{},
+	p2pnodeWay{called: "p2pnode"}, p2pnodeWay{called: "p2pnode-lan", flags: noLocal},
+}
 
 // A skip is the reason for which a way can't be measured on this machine.
 type skip string

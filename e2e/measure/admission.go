@@ -33,7 +33,7 @@ const (
 // measureAdmission takes what admission adds to a connection: round trips, by
 // the time it takes over a slow line, and CPU, by what processes have used once
 // they end. Both are of the connection with admission less that without.
-func measureAdmission(rounds, connections int) func(context.Context, *site) ([]figure, error) {
+func measureAdmission(rounds, connections int) measurement {
 	return func(ctx context.Context, _ *site) ([]figure, error) {
 		root, err := credential.NewRoot(rand.Reader)
 		if err != nil {

@@ -1,29 +1,60 @@
 // Command measure takes the figures of docs/performance.md that are not of a
 // forward's speed: how long a start takes, what a node holds in memory, how many
-// streams two nodes carry, and what admission adds to a connection.
+// streams two nodes carry, what admission adds to a connection, and what nodes of
+// one machine cost each other.
 //
 //	go run ./e2e/measure start
 //	go run ./e2e/measure memory
 //	go run ./e2e/measure streams
 //	go run ./e2e/measure admission
+//	go run ./e2e/measure local
+//	go run ./e2e/measure local-start
+//	go run ./e2e/measure local-peers 40
+//	go run ./e2e/measure local-streams
+//	go run ./e2e/measure local-many 20
 //
 // Admission is measured as a connection with it less one without: the round
 // trips, of the times to connect over a proxy that holds all bytes up for 20 ms,
 // and the CPU time that two processes have used at their end, for each of 500
 // connections.
 //
-// The nodes are processes of their own. Everything is gone at the end. A figure
-// is printed with its median, its 95th percentile and its maximum, as JSON with
-// --json. Nothing is judged: a slow machine gives large figures, not a failure.
+// All of local is measured on Linux only:
+//
+//   - local-start: the time from the start of a second process until it is ready
+//     and has found the first, where the machine has a network and in a network
+//     namespace in which no interface is up; and the time from when its socket is
+//     in the directory where nodes of one machine meet until the first has it up.
+//   - local-peers: the memory of a node with 10 peers and with that many (110),
+//     which are in other processes, for nodes of package p2p and of package
+//     overlay, after a collection of garbage. The latter are one mesh, and connect
+//     to each other too, which takes two cores minutes where it is by TCP.
+//   - local-streams: the memory of two processes and of the kernel for each of
+//     5,000 streams between them that nobody uses. The kernel's slab is of the whole
+//     machine: what else runs is in it. Three values; in the first is also what is
+//     kept for later.
+//   - local-many: that many processes of one mesh (200), started one after the
+//     other, each told of the first alone. A process has found all when its roster
+//     has all up. They are asked one after the other, so that the figure is at most
+//     some hundredths of a second too large. Memory and connections are looked at
+//     after the idle time.
+//
+// The nodes are processes of their own. Everything is gone at the end; should this
+// program be killed, its processes end too and a directory stays. A figure is
+// printed with its median, its 95th percentile and its maximum, as JSON with
+// --json. Nothing is judged: a slow machine gives large figures, not a failure. For
+// what can't be had there is the reason in place of a figure.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,43 +69,109 @@ func main() {
 		}
 		return
 	}
-	asJSON := pflag.Bool("json", false, "print a JSON object a line")
-	rounds := pflag.Int("rounds", 20, "how often a start or a connection is measured")
-	pflag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [--json] [--rounds N] start|memory|streams|admission")
-		pflag.PrintDefaults()
+	o, args := options{}, pflag.CommandLine
+	asJSON := args.Bool("json", false, "print a JSON object a line")
+	args.IntVar(&o.rounds, "rounds", 20, "how often a start or a connection is measured")
+	args.DurationVar(&o.settle, "settle", time.Minute, "how long local-peers and local-many wait before they look at what is idle")
+	args.DurationVar(&o.idle, "idle", time.Minute, "over how long local-many sums CPU time")
+	args.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|local|"+strings.Join(localNames, "|")+" [how many]")
+		args.PrintDefaults()
 	}
 	pflag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	measures := map[string]func(context.Context, *site) ([]figure, error){
-		"start": measureStart(*rounds), "memory": measureMemory, "streams": measureStreams,
-		"admission": measureAdmission(*rounds, admissions),
-	}
-	measure := measures[pflag.Arg(0)]
-	if measure == nil || pflag.NArg() != 1 {
-		pflag.Usage()
+	measures, err := o.chosen(pflag.Args())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "measure:", err)
+		args.Usage()
 		os.Exit(2)
 	}
-	if err := run(ctx, measure, *asJSON); err != nil {
-		fmt.Fprintln(os.Stderr, "measure:", err)
-		os.Exit(1)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	for _, measure := range measures {
+		if err := run(ctx, measure, *asJSON); err != nil {
+			fmt.Fprintln(os.Stderr, "measure:", err)
+			os.Exit(1)
+		}
 	}
+}
+
+// A measurement takes figures. Those that it has are returned with an error too.
+type measurement func(context.Context, *site) ([]figure, error)
+
+// options are what the flags say.
+type options struct {
+	rounds       int
+	settle, idle time.Duration
+}
+
+// localNames are the parts of local, in the order in which it takes them.
+var localNames = []string{"local-start", "local-peers", "local-streams", "local-many"}
+
+// chosen returns what the arguments name.
+func (o options) chosen(args []string) ([]measurement, error) {
+	if len(args) == 0 {
+		return nil, errors.New("nothing to measure is named")
+	}
+	peers, processes := 110, 200
+	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes}[args[0]], 1
+	if count == &peers {
+		above = fewLocalPeers
+	}
+	switch {
+	case len(args) == 2 && count != nil:
+		var err error
+		if *count, err = strconv.Atoi(args[1]); err != nil || *count <= above {
+			return nil, fmt.Errorf("%s %q: want a number above %d", args[0], args[1], above)
+		}
+	case len(args) > 1:
+		return nil, fmt.Errorf("arguments %q: want one", args)
+	}
+	if o.rounds < 1 || o.settle < 0 || o.idle <= 0 {
+		return nil, errors.New("--rounds and --idle must be above 0, and --settle not below")
+	}
+	named := map[string]measurement{
+		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
+		"admission":     measureAdmission(o.rounds, admissions),
+		"local-start":   measureLocalStart(o.rounds),
+		"local-peers":   measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
+		"local-streams": measureLocalStreams(manyStreams),
+		"local-many":    measureLocalMany(crowd{processes, o.settle, o.idle}),
+	}
+	names := args[:1]
+	if args[0] == "local" {
+		names = localNames
+	}
+	var out []measurement
+	for _, name := range names {
+		measure := named[name]
+		if measure == nil {
+			return nil, fmt.Errorf("no measurement %q", name)
+		}
+		out = append(out, measure)
+	}
+	return out, nil
 }
 
 // roleOf returns what this program is to do as another process of a measurement,
 // or nil.
 func roleOf(args []string) func() error {
-	switch {
-	case len(args) > 1 && args[1] == serveRole:
+	if len(args) < 2 {
+		return nil
+	}
+	switch role, args := args[1], args[2:]; {
+	case role == serveRole:
 		return serveStreams
-	case len(args) > 2 && args[1] == admissionRole:
-		return func() error { return admissionEnd(args[2:]) }
+	case role == admissionRole && len(args) > 0:
+		return func() error { return admissionEnd(args) }
+	case role == localNodeRole && len(args) == 2:
+		return func() error { return localNodesRole(args) }
+	case role == localStartRole && len(args) == 3:
+		return func() error { return localStartsRole(args) }
 	}
 	return nil
 }
 
-func run(ctx context.Context, measure func(context.Context, *site) ([]figure, error), asJSON bool) error {
+func run(ctx context.Context, measure measurement, asJSON bool) error {
 	s, err := newSite(ctx)
 	if err != nil {
 		return err
@@ -92,6 +189,7 @@ type figure struct {
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"`
 	Values []float64 `json:"values"`
+	Note   string    `json:"note,omitempty"` // by which path, or why there are no more values
 }
 
 func (f *figure) addTime(d time.Duration) {
@@ -103,8 +201,14 @@ func (f figure) print(asJSON bool) {
 		_ = json.NewEncoder(os.Stdout).Encode(f)
 		return
 	}
-	fmt.Printf("%-62s p50 %8.2f  p95 %8.2f  max %8.2f %s  (n=%d)\n",
-		f.Name, f.percentile(50), f.percentile(95), f.percentile(100), f.Unit, len(f.Values))
+	line := fmt.Sprintf("%-72s", f.Name)
+	if n := len(f.Values); n > 0 {
+		line += fmt.Sprintf(" p50 %8.2f  p95 %8.2f  max %8.2f %s  (n=%d)", f.percentile(50), f.percentile(95), f.percentile(100), f.Unit, n)
+	}
+	if f.Note != "" {
+		line += "  " + f.Note
+	}
+	fmt.Println(line)
 }
 
 // percentile returns the smallest value that p in a hundred do not exceed.

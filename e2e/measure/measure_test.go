@@ -4,12 +4,17 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestMain(m *testing.M) {
-	if role := roleOf(os.Args); role != nil {
+	role := roleOf(os.Args)
+	if len(os.Args) > 1 && os.Args[1] == parentRole {
+		role = parent
+	}
+	if role != nil {
 		if err := role(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -60,7 +65,7 @@ func TestMeasureAdmission(t *testing.T) {
 func TestMeasures(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		measure func(context.Context, *site) ([]figure, error)
+		measure measurement
 		figures int
 		values  int
 		long    bool
@@ -72,16 +77,9 @@ func TestMeasures(t *testing.T) {
 			if tt.long && testing.Short() {
 				t.Skip("opens thousands of streams")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			s, err := newSite(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.close()
-			figures, err := tt.measure(ctx, s)
-			if err != nil || len(figures) != tt.figures {
-				t.Fatalf("figures = %v, %v, want %d", figures, err, tt.figures)
+			figures := take(t, tt.measure)
+			if len(figures) != tt.figures {
+				t.Fatalf("figures = %v, want %d", figures, tt.figures)
 			}
 			for _, f := range figures {
 				if len(f.Values) != tt.values || f.percentile(1) <= 0 {
@@ -89,5 +87,67 @@ func TestMeasures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// take measures at a site that is gone when the test ends.
+func take(t *testing.T, measure measurement) []figure {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s, err := newSite(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	figures, err := measure(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return figures
+}
+
+func TestChosen(t *testing.T) {
+	good := options{rounds: 1, idle: time.Second}
+	for _, tt := range []struct {
+		name string
+		o    options
+		args []string
+		want int
+		err  string // substring; empty means success
+	}{
+		{"one", good, []string{"start"}, 1, ""},
+		{"all of local", good, []string{"local"}, len(localNames), ""},
+		{"a part of local", good, []string{"local-peers"}, 1, ""},
+		{"with processes", good, []string{"local-many", "20"}, 1, ""},
+		{"nothing", good, nil, 0, "nothing"},
+		{"unknown", good, []string{"pigeons"}, 0, `no measurement "pigeons"`},
+		{"two", good, []string{"start", "memory"}, 0, "want one"},
+		{"with peers", good, []string{"local-peers", "40"}, 1, ""},
+		{"with few processes", good, []string{"local-many", "2"}, 1, ""},
+		{"too few processes", good, []string{"local-many", "1"}, 0, `local-many "1"`},
+		{"too few peers", good, []string{"local-peers", "10"}, 0, `local-peers "10"`},
+		{"processes that are no number", good, []string{"local-many", "all"}, 0, `local-many "all"`},
+		{"no rounds", options{idle: time.Second}, []string{"start"}, 0, "above 0"},
+		{"no idle time", options{rounds: 1}, []string{"start"}, 0, "above 0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.o.chosen(tt.args)
+			checkErr(t, err, tt.err)
+			if len(got) != tt.want {
+				t.Errorf("chosen(%q) = %d measurements, want %d", tt.args, len(got), tt.want)
+			}
+		})
+	}
+}
+
+// checkErr wants an error that contains a text, or none.
+func checkErr(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("error = %v, want none", err)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("error = %v, want one with %q", err, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,10 +57,8 @@ func growTo(ctx context.Context, s *site, invite string, peers int) ([]figure, e
 		}
 	}
 	fmt.Fprintf(os.Stderr, "%d nodes are connected; waiting %v for them to settle\n", len(s.nodes), settle)
-	select {
-	case <-time.After(settle):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := wait(ctx, settle); err != nil {
+		return nil, err
 	}
 	resident := figure{Name: fmt.Sprintf("resident memory of an idle node with %d peers", peers), Unit: "MB"}
 	own := figure{Name: "of which heap, stacks and the like", Unit: "MB"}
@@ -102,24 +101,44 @@ var errNoMemory = errors.New("the process has no memory")
 // memoryOf returns what of a process is in memory, and how much of that no file
 // is behind, in MB.
 func memoryOf(pid int) (resident, anonymous float64, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	kb, err := readKB(fmt.Sprintf("/proc/%d/status", pid), "VmRSS", "RssAnon")
 	if err != nil {
-		return 0, 0, fmt.Errorf("memory is read from /proc: %w", err)
+		return 0, 0, err
 	}
-	for line := range strings.Lines(string(data)) {
-		key, value, _ := strings.Cut(line, ":")
-		of := map[string]*float64{"VmRSS": &resident, "RssAnon": &anonymous}[key]
-		if of == nil {
-			continue
-		}
-		var kb float64
-		if _, err := fmt.Sscan(value, &kb); err != nil {
-			return 0, 0, fmt.Errorf("%s in /proc: %w", key, err)
-		}
-		*of = kb * 1024 / 1e6
-	}
-	if resident == 0 {
+	if kb["VmRSS"] == 0 {
 		return 0, 0, errNoMemory
 	}
-	return resident, anonymous, nil
+	return kb["VmRSS"] / 1000, kb["RssAnon"] / 1000, nil
+}
+
+// readKB returns what a file of the kernel's says of memory, in units of 1000
+// bytes. A key that it does not have is not in the result.
+func readKB(file string, keys ...string) (map[string]float64, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("memory is read from /proc: %w", err)
+	}
+	out := make(map[string]float64)
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(line, ":")
+		if !slices.Contains(keys, key) {
+			continue
+		}
+		var kib float64
+		if _, err := fmt.Sscan(value, &kib); err != nil {
+			return nil, fmt.Errorf("%s in %s: %w", key, file, err)
+		}
+		out[key] = kib * 1.024
+	}
+	return out, nil
+}
+
+// wait returns after d, or with an error when ctx ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

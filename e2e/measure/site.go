@@ -38,7 +38,11 @@ func newSite(ctx context.Context) (*site, error) {
 	return s, nil
 }
 
+// close ends all nodes, which are asked first, and then waited for.
 func (s *site) close() {
+	for _, n := range s.nodes {
+		n.interrupt()
+	}
 	for _, n := range s.nodes {
 		n.stop()
 	}
@@ -65,6 +69,7 @@ func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Du
 	begin := time.Now()
 	n.cmd = exec.CommandContext(ctx, n.site.command, append(args, "--dir", n.dir, "--name", n.name, "--json")...)
 	n.cmd.Stdin = strings.NewReader(stdin)
+	ownProcess(n.cmd)
 	n.stderr = new(bytes.Buffer)
 	n.cmd.Stderr = n.stderr
 	out, err := n.cmd.StdoutPipe()
@@ -80,15 +85,23 @@ func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Du
 			return time.Since(begin), nil
 		}
 	}
-	return 0, fmt.Errorf("%s ended before it was ready: %w: %s", n.name, n.cmd.Wait(), n.stderr)
+	err = n.cmd.Wait()
+	n.cmd = nil
+	return 0, fmt.Errorf("%s ended before it was ready: %w: %s", n.name, err, n.stderr)
+}
+
+func (n *node) interrupt() {
+	if n.cmd != nil {
+		_ = n.cmd.Process.Signal(os.Interrupt) // it may have ended
+	}
 }
 
 func (n *node) stop() {
 	if n.cmd == nil {
 		return
 	}
-	_ = n.cmd.Process.Signal(os.Interrupt)
-	_ = n.cmd.Wait()
+	n.interrupt()
+	waitOrKill(n.cmd)
 	n.cmd = nil
 }
 
@@ -101,32 +114,36 @@ func (n *node) output(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// forward asks the node, without another process, to tie a free port to a target.
+// forward asks the node to tie a free port to a target.
 func (n *node) forward(ctx context.Context, target string) (string, error) {
+	var made struct{ Listen string }
+	err := n.call(ctx, http.MethodPost, "forwards", fmt.Sprintf(`{"listen":"0","target":%q}`, target), &made)
+	return made.Listen, err
+}
+
+// call asks the node, without another process, and reads its answer.
+func (n *node) call(ctx context.Context, method, what, body string, answer any) error {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(n.dir, "control.sock"))
 		},
 	}}
-	body := fmt.Sprintf(`{"listen":"0","target":%q}`, target)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node/v1/forwards", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://node/v1/"+what, strings.NewReader(body))
 	if err != nil {
-		return "", err
+		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer resp.Body.Close()
-	var answer struct{ Listen, Error string }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return "", err
+	if resp.StatusCode != http.StatusOK {
+		var refused struct{ Error string }
+		err := json.NewDecoder(resp.Body).Decode(&refused)
+		return errors.Join(fmt.Errorf("%s: %s: %s", n.name, what, refused.Error), err)
 	}
-	if answer.Error != "" {
-		return "", errors.New(answer.Error)
-	}
-	return answer.Listen, nil
+	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
 // greeter writes a byte to whoever connects.

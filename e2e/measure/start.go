@@ -9,7 +9,7 @@ import (
 // measureStart takes the times from the start of a process: to ready when it
 // joins, and to the first byte through a forward, from a peer that it knew and
 // from one that it has to find.
-func measureStart(rounds int) func(context.Context, *site) ([]figure, error) {
+func measureStart(rounds int) measurement {
 	return func(ctx context.Context, s *site) ([]figure, error) {
 		server, err := greeter()
 		if err != nil {

@@ -98,7 +98,7 @@ func streamRounds(ctx context.Context, mesh *overlay.Mesh, memory func() (heap, 
 			return nil, err
 		}
 		begin := time.Now()
-		streams, err := openMany(ctx, mesh)
+		streams, err := openMany(ctx, mesh, manyStreams)
 		if err != nil {
 			return nil, err
 		}
@@ -114,13 +114,15 @@ func streamRounds(ctx context.Context, mesh *overlay.Mesh, memory func() (heap, 
 	return []figure{rate, before.heap, held.heap, after.heap, before.resident, held.resident, after.resident}, nil
 }
 
-func openMany(ctx context.Context, mesh *overlay.Mesh) ([]*overlay.Conn, error) {
-	streams := make([]*overlay.Conn, manyStreams)
+// openMany opens streams to the member that echoes. Those that were opened are
+// returned with an error too, between others that are nil.
+func openMany(ctx context.Context, mesh *overlay.Mesh, count int) ([]*overlay.Conn, error) {
+	streams := make([]*overlay.Conn, count)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	for i := range streams {
 		g.Go(func() error {
-			s, err := mesh.Dial(ctx, "server/echo")
+			s, err := mesh.Dial(ctx, echoMember+"/"+echoService)
 			if err != nil {
 				return err
 			}
@@ -139,12 +141,36 @@ func openMany(ctx context.Context, mesh *overlay.Mesh) ([]*overlay.Conn, error) 
 // serveStreams is the accepting node: it prints an invite, and then its memory
 // whenever it is asked.
 func serveStreams() error {
-	mesh, err := overlay.Open(context.Background(), overlay.Config{Name: "server"})
+	mesh, err := overlay.Open(context.Background(), overlay.Config{Name: echoMember})
 	if err != nil {
 		return err
 	}
 	defer mesh.Close()
-	l, err := mesh.Listen("echo")
+	if err := serveEcho(mesh); err != nil {
+		return err
+	}
+	inv, err := mesh.Invite(overlay.InviteOptions{})
+	if err != nil {
+		return err
+	}
+	fmt.Println(inv.Text())
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if strings.TrimSpace(lines.Text()) == "memory" {
+			fmt.Println(settledHeap())
+		}
+	}
+	return nil
+}
+
+// echoMember and echoService make up the target of the streams.
+const (
+	echoMember  = "server"
+	echoService = "echo"
+)
+
+// serveEcho sends back what comes, until the mesh is closed.
+func serveEcho(mesh *overlay.Mesh) error {
+	l, err := mesh.Listen(echoService)
 	if err != nil {
 		return err
 	}
@@ -156,20 +182,10 @@ func serveStreams() error {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.CopyBuffer(c, struct{ io.Reader }{c}, make([]byte, 1))
+				_, _ = io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{c}, make([]byte, 1))
 			}()
 		}
 	}()
-	inv, err := mesh.Invite(overlay.InviteOptions{})
-	if err != nil {
-		return err
-	}
-	fmt.Println(inv.Text())
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if strings.TrimSpace(lines.Text()) == "memory" {
-			fmt.Println(settledHeap())
-		}
-	}
 	return nil
 }
 
