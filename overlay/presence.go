@@ -173,12 +173,15 @@ func (m *Mesh) takePresence(data []byte) (fresh bool, err error) {
 	return fresh, nil
 }
 
-// runPresence says that this node is up: at once, when somebody new can hear it,
-// and regularly.
+// runPresence says that this node is up: at once, regularly, and when somebody new
+// can hear it while few could.
 func (m *Mesh) runPresence() {
 	heard := m.newListeners()
 	for {
-		heardBy := len(m.gossip.presence.ListPeers())
+		again := heard
+		if len(m.gossip.presence.ListPeers()) >= enoughHeard {
+			again = nil // all hear of it; who comes later asks whom it turns to
+		}
 		if err := m.announce(m.ctx); err != nil && m.ctx.Err() == nil {
 			m.log.Warn("announce presence", "err", err)
 		}
@@ -186,9 +189,9 @@ func (m *Mesh) runPresence() {
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-heard:
+		case <-again:
 			m.pause(presenceSettle) // more may be coming
-			m.pause(m.presenceSpacing(heardBy) - time.Since(said))
+			m.pause(m.presenceSpacing() - time.Since(said))
 		case <-time.After(jitter(m.presenceInterval())):
 		}
 	}
@@ -248,16 +251,10 @@ func (m *Mesh) presenceInterval() time.Duration {
 // enoughHeard is GossipSub's D: as many pass a statement on.
 const enoughHeard = 6
 
-// presenceSpacing returns the least time to the next statement after one that went
-// to so many directly. Where those were enough for all to hear of it, who comes is
-// told by whom it turns to.
-func (m *Mesh) presenceSpacing(heardBy int) time.Duration {
+func (m *Mesh) presenceSpacing() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if heardBy < enoughHeard {
-		return m.roster.spacing(time.Now())
-	}
-	return m.roster.interval(time.Now()) / 2
+	return m.roster.spacing(time.Now())
 }
 
 func (m *Mesh) wakeWatchers() {
