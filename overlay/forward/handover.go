@@ -62,11 +62,28 @@ func (a *acceptor) takeAsker(asker net.Conn) bool {
 	}
 	if err != nil || !connected {
 		// An error is the target's answer, which may have seen the connection.
-		a.wg.Go(func() { over(a.serveAsker(asker, u, a.near.finish(target, err))) })
+		if !a.start(func() { over(a.serveAsker(asker, u, a.near.finish(target, err))) }) {
+			reset(asker)
+			over(context.Cause(a.ctx))
+			if target != nil {
+				_ = target.Close()
+			}
+		}
 		return true
 	}
 	a.meter.recovered()
 	a.handOver(asker, u, target, target, over)
+	return true
+}
+
+// start runs work in a goroutine that close waits for, unless it has begun.
+func (a *acceptor) start(work func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ctx.Err() != nil {
+		return false
+	}
+	a.wg.Go(work)
 	return true
 }
 
