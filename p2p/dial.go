@@ -101,6 +101,9 @@ func (n *Node) Connect(ctx context.Context, id peer.ID, addrs ...multiaddr.Multi
 // best connection there is; without one it connects first, to the addresses
 // known. The node's own ID reaches its own listener.
 //
+// It is for what the peer listens for with Listen; libp2p protocols that its Host
+// handles are opened with that of this node.
+//
 // Dial does not wait for the peer's answer, so it costs no round trip on a
 // connection that is there. If the peer has no listener for the protocol, the
 // first Read says so.

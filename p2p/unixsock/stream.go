@@ -284,7 +284,7 @@ func (s *Stream) await(done func() (bool, error), reads bool) error {
 
 // verdictTimeout bounds how long a Write that failed waits to hear why. Who has
 // closed its side for reading alone tells nothing.
-const verdictTimeout = time.Second
+const verdictTimeout = 5 * time.Second
 
 // sleepUntil returns true once wake is closed, or false at a time, unless that
 // is zero.
