@@ -89,7 +89,7 @@ func TestWatch(t *testing.T) {
 func TestKilledMemberComesBack(t *testing.T) {
 	t.Parallel()
 	all := overlaytest.Processes(t, 3)
-	watcher := join(t, all[0].Invite(), overlay.Config{Name: "watcher"})
+	watcher := join(t, all[0].Invite(), nearProcesses(t, "watcher"))
 	waitMembers(t, watcher, "all up", func(members []overlay.Member) bool {
 		return len(members) == 4 && !slices.ContainsFunc(members, func(m overlay.Member) bool { return !m.Up })
 	})
@@ -141,7 +141,7 @@ func serveProcess(t testing.TB, p *overlaytest.Process, service string) {
 func TestKilledProvider(t *testing.T) {
 	t.Parallel()
 	all := overlaytest.Processes(t, 3)
-	dialer := join(t, all[0].Invite(), overlay.Config{Name: "dialer"})
+	dialer := join(t, all[0].Invite(), nearProcesses(t, "dialer"))
 	byName := map[string]*overlaytest.Process{}
 	for _, p := range all[1:] {
 		serveProcess(t, p, "work")
@@ -307,4 +307,11 @@ func TestPortInUse(t *testing.T) {
 		t.Errorf("Open = %v, want what the system says", err)
 	}
 	open(t, overlay.Config{Dir: dir}) // nothing is left that would be in the way
+}
+
+// nearProcesses configures a node that meets those of overlaytest.Processes.
+func nearProcesses(t testing.TB, name string) overlay.Config {
+	c := overlaytest.Local(t)
+	c.Name = name
+	return c
 }
