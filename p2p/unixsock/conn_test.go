@@ -269,3 +269,23 @@ func TestAnotherPeer(t *testing.T) {
 		t.Errorf("Dial = %v, want another peer", err)
 	}
 }
+
+// An answer that is too long is an error here, and costs no more than its stream.
+func TestAnswersAreBounded(t *testing.T) {
+	dialer, listener := pair(t)
+	streams := serve(listener)
+	answered := make(chan error, 1)
+	go func() {
+		s := <-streams
+		answered <- s.Answer(make([]byte, unixsock.MaxQuestion+1))
+	}()
+	if _, _, err := dialer.Ask(testContext(t), "/a/1", nil); err == nil {
+		t.Error("Ask = nil, want an error")
+	}
+	if err := <-answered; err == nil {
+		t.Error("Answer with too long an answer = nil")
+	}
+	if dialer.IsClosed() || listener.IsClosed() {
+		t.Error("the connection is closed")
+	}
+}

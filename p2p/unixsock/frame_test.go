@@ -89,21 +89,3 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
-
-// FuzzHello checks that what is taken for a hello is written as the same bytes.
-func FuzzHello(f *testing.F) {
-	h := hello{key: []byte("key"), user: 1000}
-	f.Add(h.bytes())
-	f.Add([]byte{handshakeVersion, 0xff, 0xff})
-	f.Add([]byte{handshakeVersion + 1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := bytes.NewReader(b)
-		h, err := readHello(r)
-		if err != nil {
-			return
-		}
-		if read := b[:len(b)-r.Len()]; !bytes.Equal(h.bytes(), read) {
-			t.Errorf("readHello(%x) = %+v, which is %x", read, h, h.bytes())
-		}
-	})
-}

@@ -121,6 +121,10 @@ const (
 // wait: who answers may be the one who reads what the other end has to say, and if
 // both ends did nothing but wait for the other to read, neither would.
 func (s *Stream) sendAnswer(f frame, with func(send func(fd int) error) error) error {
+	if len(f.payload) > MaxQuestion {
+		_ = s.ResetWithError(network.StreamProtocolViolation)
+		return fmt.Errorf("answer has %d bytes; at most %d", len(f.payload), MaxQuestion)
+	}
 	err := with(func(fd int) error { return s.conn.tryTell(f, fd) })
 	if err == errWouldWait {
 		go func() {
