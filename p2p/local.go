@@ -262,6 +262,10 @@ func (n *Node) dialLocal(ctx context.Context, id peer.ID) error {
 	}
 }
 
+// saidWithin is how long after a connection has ended it may take to hear that it was
+// not admitted.
+const saidWithin = time.Second
+
 // localTimeout bounds a dial on this machine, admission included.
 const localTimeout = 10 * time.Second
 
@@ -292,9 +296,9 @@ func (l *localPath) dial(ctx context.Context, id peer.ID) error {
 		return err
 	case <-c.Done():
 		select {
-		case err := <-added: // why it is closed
+		case err := <-added: // why it is closed, which the gate may be about to say
 			return err
-		default:
+		case <-time.After(saidWithin):
 			return fmt.Errorf("%w before it was admitted", ErrReset)
 		}
 	case <-ctx.Done():

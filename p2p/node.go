@@ -102,8 +102,8 @@ func newNode(c Config) (*Node, error) {
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
 		ConnectedF: func(_ network.Network, c network.Conn) {
+			n.noteEnd(c.RemotePeer(), nil)
 			if u := unixConn(c); u != nil {
-				n.noteEnd(c.RemotePeer(), nil)
 				n.local.added(u, nil)
 				n.trimLater()
 			} else if n.hasLocal(c.RemotePeer()) {

@@ -76,6 +76,7 @@ type Conn struct {
 	streams map[uint64]*Stream
 	remote  int    // of those, opened by the other end
 	next    uint64 // the next stream that this end opens
+	reason  error  // why this end closes it
 	err     error  // why the connection has ended
 }
 
@@ -193,8 +194,10 @@ func (c *Conn) Ask(ctx context.Context, name string, question []byte) (*Stream, 
 		if !ok {
 			return nil, nil, fmt.Errorf("ask: %w", s.why(nil))
 		}
-		if _, err := s.socket(); err != nil {
+		if _, err := s.socket(); errors.Is(err, net.ErrClosed) {
 			return s, answer, ErrRefused
+		} else if err != nil {
+			return nil, nil, fmt.Errorf("ask: %w", err)
 		}
 		return s, answer, nil
 	case <-late.C:
@@ -487,8 +490,14 @@ func (c *Conn) CloseWithError(code network.ConnErrorCode) error {
 	if c.IsClosed() {
 		return nil
 	}
+	reason := &network.ConnError{ErrorCode: code}
+	c.mu.Lock()
+	if c.reason == nil {
+		c.reason = reason // before the other end hangs up
+	}
+	c.mu.Unlock()
 	_ = c.tell(frame{kind: frameClose, code: uint32(code)}, -1) // whoever is gone need not be told
-	c.finish(&network.ConnError{ErrorCode: code})
+	c.finish(reason)
 	return nil
 }
 
@@ -517,6 +526,9 @@ func (c *Conn) finish(err error) {
 	if c.err != nil {
 		c.mu.Unlock()
 		return
+	}
+	if c.reason != nil {
+		err = c.reason
 	}
 	c.err = err
 	_ = c.control.Close() // before a stream's socket, whose other end would wait to hear why
