@@ -32,7 +32,8 @@ var mayImport = map[string][]string{
 	"overlay/overlaytest":   {"overlay", "overlay/forward", "p2p/unixsock"},
 	"cmd":                   {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"examples":              {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
-	"e2e":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest"},
+	"e2e/lab":               {}, // networks, whatever is run in them
+	"e2e":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab"},
 }
 
 // testsMayImport is what tests may use beyond that and what is below that: the
@@ -73,6 +74,8 @@ var places = []place{
 	{"github.com/prometheus/client_golang", []string{"p2p", "overlay"}, true, "others are given figures by these"},
 	{"github.com/spf13/cobra", []string{"cmd"}, false, "only the command has commands"},
 	{"github.com/spf13/pflag", []string{"cmd", "e2e"}, false, "only programs have flags"},
+	{"github.com/vishvananda/netlink", []string{"p2p", "e2e/lab"}, true, "only p2p watches networks, and only the lab makes any"},
+	{"github.com/vishvananda/netns", []string{"e2e/lab"}, false, "only the lab makes networks"},
 	{"github.com/stretchr/testify", nil, false, "compare with if, and say call = got, want want"},
 }
 
