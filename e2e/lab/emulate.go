@@ -198,14 +198,14 @@ func (d *direction) runSource() {
 		}
 		size, ok := packetSize(buf[:n])
 		if !ok {
-			d.sink.Write(buf[:n])
+			d.write(buf[:n])
 			continue
 		}
 		d.mu.Lock()
 		was, waiting := d.pipe.next()
 		d.pipe.send(append([]byte(nil), buf[:n]...), size, time.Now())
 		if at, ok := d.pipe.next(); ok && (!waiting || at.Before(was)) {
-			d.alarm.set(time.Until(at))
+			d.ring(at)
 		}
 		d.mu.Unlock()
 	}
@@ -219,16 +219,23 @@ func (d *direction) runSink() {
 			frame := d.pipe.due(time.Now())
 			if frame == nil {
 				if at, ok := d.pipe.next(); ok {
-					d.alarm.set(time.Until(at))
+					d.ring(at)
 				}
 				d.mu.Unlock()
 				break
 			}
 			d.mu.Unlock()
-			d.sink.Write(frame)
+			d.write(frame)
 		}
 	}
 }
+
+// write passes a frame on. A device that is down or full loses it, as it does
+// those that come by themselves.
+func (d *direction) write(frame []byte) { _, _ = d.sink.Write(frame) }
+
+// ring wakes runSink at a time. It fails only when the emulator was closed.
+func (d *direction) ring(at time.Time) { _ = d.alarm.set(time.Until(at)) }
 
 // packetSize returns the length of the packet in a frame, and not ok if it is
 // one that finds neighbours or no packet of IP.

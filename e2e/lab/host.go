@@ -205,7 +205,12 @@ func (h *Host) MoveTo(r *Router) {
 	if r != nil {
 		to = r.lan
 	}
-	h.change("move", func() error { return h.port.moveTo(to) })
+	h.change("move", func() error {
+		if to.ns == nil {
+			return fmt.Errorf("there is no network to be in")
+		}
+		return h.port.moveTo(to)
+	})
 }
 
 func (p *port) moveTo(to *network) error {

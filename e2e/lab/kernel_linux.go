@@ -54,7 +54,7 @@ func newNamespace(name string) (_ *namespace, err error) {
 		}
 	}()
 	// NewNamed moves the thread, which therefore is given up.
-	onThread(func() error { n.fd, err = netns.NewNamed(name); return err })
+	err = onThread(func() (err error) { n.fd, err = netns.NewNamed(name); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func removeNamespaces(names ...string) error {
 		to, err := os.Readlink(link)
 		pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
 		if err == nil && inside[to] && pid != os.Getpid() {
-			unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended by itself
 		}
 	}
 	var errs []error
@@ -316,14 +316,6 @@ func (n *namespace) address(device string, addrs ...netip.Prefix) error {
 func (n *namespace) route(to netip.Prefix, via netip.Addr) error {
 	if err := n.nl.RouteReplace(&netlink.Route{Dst: ipNet(to), Gw: via.AsSlice()}); err != nil {
 		return fmt.Errorf("route in %s to %v via %v: %w", n.name, to, via, err)
-	}
-	return nil
-}
-
-// unroute takes back what route did; that there is no such route is no error.
-func (n *namespace) unroute(to netip.Prefix) error {
-	if err := n.nl.RouteDel(&netlink.Route{Dst: ipNet(to)}); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("route in %s to %v: %w", n.name, to, err)
 	}
 	return nil
 }

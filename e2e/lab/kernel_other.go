@@ -41,7 +41,6 @@ func (*namespace) plug(string, string) error             { return errOther }
 func (*namespace) give(string, *namespace) error         { return errOther }
 func (*namespace) address(string, ...netip.Prefix) error { return errOther }
 func (*namespace) route(netip.Prefix, netip.Addr) error  { return errOther }
-func (*namespace) unroute(netip.Prefix) error            { return errOther }
 func (*namespace) forget() error                         { return errOther }
 func (*namespace) shape(string, int64, int) error        { return errOther }
 func (*namespace) tap(string, string) (*os.File, error)  { return nil, errOther }

@@ -86,6 +86,10 @@ func (p *port) tap() string { return fmt.Sprint("t", p.id) }
 // names are the devices that frames may come from, for the rules.
 func (p *port) names() string { return fmt.Sprintf("{ %q, %q }", p.name(), p.tap()) }
 
+// emulated tells whether the kernel leaves the links to the lab's process. It is
+// both or none of a port's.
+func (p *port) emulated() bool { return p.out.userspace() || p.in.userspace() }
+
 // setFaults loads the rules for links and cuts. They are not about frames that
 // the kernel itself needs to find a neighbour: on the Internet that the lab
 // stands for there are none.
@@ -101,7 +105,7 @@ func (n *network) setFaults() error {
 			match string
 			link  Link
 		}{{&in, "iifname " + p.names(), p.out}, {&out, "oifname " + p.names(), p.in}} {
-			if w.link.userspace() {
+			if p.emulated() {
 				continue
 			}
 			if w.link.Loss > 0 {
@@ -126,15 +130,15 @@ func (n *network) setFaults() error {
 // setLinks makes the port's links what they are to be.
 func (p *port) setLinks(out, in Link) error {
 	was := p.emulator != nil
-	emulate := out.userspace() || in.userspace()
 	p.out, p.in = out, in
-	if was && emulate {
+	emulated := p.emulated()
+	if was && emulated {
 		p.emulator.set(out, in)
 		return p.net.setFaults()
 	}
 	p.stopEmulating()
 	outRate, inRate := out.Rate, in.Rate
-	if emulate {
+	if emulated {
 		outRate, inRate = 0, 0
 	}
 	if err := errors.Join(
@@ -143,7 +147,7 @@ func (p *port) setLinks(out, in Link) error {
 	); err != nil {
 		return err
 	}
-	if emulate {
+	if emulated {
 		if err := p.startEmulating(); err != nil {
 			return err
 		}
@@ -185,7 +189,7 @@ func (p *port) stopEmulating() {
 	}
 	p.emulator.close()
 	p.emulator = nil
-	p.net.ns.remove(fmt.Sprint("b", p.id))
+	_ = p.net.ns.remove(fmt.Sprint("b", p.id)) // else it is empty, and in nobody's way
 }
 
 // cut stops or lets pass what comes from one port to another.

@@ -434,7 +434,7 @@ func (p *probing) arrive(s *socket, at netip.AddrPort, senders ...*socket) ([]bo
 
 func (s *socket) send(word uint64, to netip.AddrPort) {
 	// What the kernel says of an earlier packet is no reason not to send this.
-	s.conn.WriteToUDPAddrPort(binary.BigEndian.AppendUint64(nil, word), to)
+	_, _ = s.conn.WriteToUDPAddrPort(binary.BigEndian.AppendUint64(nil, word), to)
 }
 
 // receive returns the next packet, not ok if there is none until the deadline.
