@@ -33,6 +33,9 @@ type Config struct {
 	// it does not.
 	Local *Local
 
+	// Relay says how much the node carries for peers that can't reach each other.
+	Relay Relay
+
 	// Admission decides who may connect. If nil, everybody may.
 	Admission Admission
 
@@ -73,12 +76,14 @@ func (c Config) withDefaults() (Config, error) {
 			errs = append(errs, fmt.Errorf("Config.Listen[%d] is empty", i))
 		}
 	}
+	errs = append(errs, c.Relay.check())
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = 10 * time.Second
 	}
+	c.Relay = c.Relay.withDefaults()
 	if c.Agent == "" {
 		c.Agent = "p2pnode"
 	}

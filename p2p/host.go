@@ -53,11 +53,16 @@ const (
 
 // A hostKit is a libp2p host and what has to be closed with it.
 type hostKit struct {
+	// addrs makes of the addresses that the node listens at those that it tells.
+	addrs func([]multiaddr.Multiaddr) []multiaddr.Multiaddr
+
 	host      *basichost.BasicHost
 	swarm     *swarm.Swarm
 	events    event.Bus
 	resources network.ResourceManager
-	closeQUIC func() error
+	quic      *quicreuse.ConnManager
+	beside    *beside
+	upgrader  transport.Upgrader
 }
 
 // Close closes what there is; newHost may have stopped half-way.
@@ -71,15 +76,15 @@ func (k *hostKit) Close() error {
 	case k.resources != nil:
 		errs = append(errs, k.resources.Close())
 	}
-	if k.closeQUIC != nil {
-		errs = append(errs, k.closeQUIC())
+	if k.quic != nil {
+		errs = append(errs, k.quic.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // newHost builds a host that has not begun to listen.
 func newHost(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) (_ *hostKit, err error) {
-	kit := &hostKit{}
+	kit := &hostKit{addrs: func(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a }}
 	defer func() {
 		if err != nil {
 			kit.Close()
@@ -94,7 +99,10 @@ func newHost(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *d
 	if err := kit.addTransports(c, key, g, log); err != nil {
 		return nil, err
 	}
-	return kit, kit.addHost(c)
+	if err := kit.addHost(c); err != nil {
+		return nil, err
+	}
+	return kit, nil
 }
 
 func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater) error {
@@ -149,13 +157,13 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	if err != nil {
 		return err
 	}
-	quicTransport, closeQUIC, err := newQUIC(key, g, rm)
+	quicTransport, conns, err := newQUIC(key, g, rm)
 	if err != nil {
 		return err
 	}
-	k.closeQUIC = closeQUIC
+	k.quic, k.upgrader, k.beside = conns, up, newBeside()
 	for _, t := range []transport.Transport{
-		&timedTCP{tcpTransport, log}, &timedWebSocket{wsTransport, log}, &timedQUIC{quicTransport, log},
+		&timedTCP{tcpTransport, log}, &timedWebSocket{wsTransport, log}, &timedQUIC{quicTransport, log}, k.beside,
 	} {
 		if err := k.swarm.AddTransport(t); err != nil {
 			return err
@@ -180,7 +188,7 @@ func newMuxer() network.Multiplexer {
 	return (*libp2pyamux.Transport)(config)
 }
 
-func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, func() error, error) {
+func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, *quicreuse.ConnManager, error) {
 	var reset quic.StatelessResetKey
 	var token quic.TokenGeneratorKey
 	if err := errors.Join(derive(key, "p2pnode quic stateless reset", reset[:]), derive(key, "p2pnode quic token", token[:])); err != nil {
@@ -204,7 +212,7 @@ func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.Resou
 	if err != nil {
 		return nil, nil, errors.Join(err, conns.Close())
 	}
-	return t, conns.Close, nil
+	return t, conns, nil
 }
 
 // handshakes counts the QUIC connections whose handshake is not through.
@@ -271,7 +279,7 @@ func (k *hostKit) addHost(c Config) error {
 		ConnManager:  manager,
 		EnablePing:   true,
 		UserAgent:    c.Agent,
-		AddrsFactory: withoutUnix,
+		AddrsFactory: func(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr { return k.addrs(withoutUnix(addrs)) },
 	})
 	if err != nil {
 		return errors.Join(err, manager.Close())

@@ -424,5 +424,5 @@ func (h localHost) NewStream(ctx context.Context, id peer.ID, protos ...protocol
 
 // withoutUnix drops what is of use on this machine alone.
 func withoutUnix(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
-	return multiaddr.FilterAddrs(addrs, func(a multiaddr.Multiaddr) bool { return pathTo(a) != PathUnix })
+	return multiaddr.FilterAddrs(addrs, func(a multiaddr.Multiaddr) bool { return pathTo(a) != PathUnix && !a.Equal(besideAddr) })
 }

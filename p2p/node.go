@@ -35,6 +35,15 @@ type Node struct {
 	local   *localPath // nil if there is none
 	noLocal error      // why
 
+	// What follows is of use where there is a network.
+	networked bool
+	relays    *relays
+	eye       *eye
+	upgrades  *upgrades
+	carrier   *carrier                       // nil if the node relays for nobody
+	outside   func(multiaddr.Multiaddr) bool // tells of the addresses of the Internet
+	reachable atomic.Bool                    // others have connected from there
+
 	settleAfter time.Duration // see settle
 
 	bytesIn, bytesOut         atomic.Uint64
@@ -71,6 +80,12 @@ func New(c Config) (_ *Node, err error) {
 		n.Close()
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
+	if n.networked {
+		if err := n.goOut(c.Relay); err != nil {
+			n.Close()
+			return nil, fmt.Errorf("p2p: %w", err)
+		}
+	}
 	if n.local != nil {
 		n.start(n.runLocal)
 	}
@@ -93,11 +108,15 @@ func newNode(c Config) (*Node, error) {
 		streams:     map[peer.ID]int{},
 		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
+		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
+		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
+	n.relays, n.eye, n.upgrades = newRelays(n), newEye(n), newUpgrades(n)
 	n.life, n.end = context.WithCancel(context.Background())
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
+	n.kit.addrs = n.tellAddrs
 	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
@@ -109,8 +128,12 @@ func newNode(c Config) (*Node, error) {
 			} else if n.hasLocal(c.RemotePeer()) {
 				n.moveLater(c.RemotePeer())
 			}
+			n.noteReach(c)
 			n.change()
 			n.settleLater(c.RemotePeer())
+			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
+				n.upgrades.start(c.RemotePeer())
+			}
 		},
 		DisconnectedF: func(_ network.Network, c network.Conn) {
 			if u := unixConn(c); u != nil {
@@ -241,6 +264,10 @@ func (n *Node) Close() error {
 		n.stopTrimming()
 		n.gate.close()
 		n.closeListeners()
+		n.eye.close()
+		if n.carrier != nil {
+			_ = n.carrier.service.Close() // it always returns nil
+		}
 		if n.unregister != nil {
 			n.unregister()
 		}

@@ -78,8 +78,13 @@ func better(a, b network.Conn) bool {
 	if pa, pb := pathTo(a.RemoteMultiaddr()), pathTo(b.RemoteMultiaddr()); pa != pb {
 		return pa < pb
 	}
-	if ta, tb := transportRank(a.RemoteMultiaddr()), transportRank(b.RemoteMultiaddr()); ta != tb {
-		return ta < tb
+	// By what transport the other end reaches a relay this one does not know.
+	if ra, rb := relayOf(a), relayOf(b); ra != rb {
+		return ra < rb
+	} else if ra == "" {
+		if ta, tb := transportRank(a.RemoteMultiaddr()), transportRank(b.RemoteMultiaddr()); ta != tb {
+			return ta < tb
+		}
 	}
 	if da, db := dialer(a), dialer(b); da != db {
 		return da < db

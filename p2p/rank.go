@@ -22,6 +22,10 @@ const (
 	// across the Internet.
 	nextPath = 50 * time.Millisecond
 
+	// nextRelay is how long a relay waits for the peer itself to answer. Nobody waits
+	// for a better path than there is: it is looked for afterwards.
+	nextRelay = 250 * time.Millisecond
+
 	// nextAddress is longer than a peer on the same network takes to answer and
 	// prove itself, so that its many addresses don't make many connections.
 	nextAddress = 20 * time.Millisecond
@@ -37,8 +41,13 @@ func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
 	var delay time.Duration
 	out := make([]network.AddrDelay, 0, len(sorted))
 	for i, addr := range sorted {
+		at, before := dialRank(addr), rank{}
 		if i > 0 {
-			delay += dialRank(sorted[i-1]).wait(dialRank(addr))
+			before = dialRank(sorted[i-1])
+			delay += before.wait(at)
+		}
+		if at.path == PathRelay && before.path != PathRelay && i > 0 {
+			delay = nextRelay
 		}
 		out = append(out, network.AddrDelay{Addr: addr, Delay: delay})
 	}

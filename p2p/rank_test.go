@@ -68,7 +68,7 @@ func TestRankDials(t *testing.T) {
 		{"loopback last", []ranked{{"/ip4/10.0.0.1/tcp/1", 0}, {"/ip4/127.0.0.1/tcp/1", 20 * ms}}},
 		{"IPv6, then IPv4", []ranked{{"/ip6/2606:4700::1/tcp/1", 0}, {"/ip4/8.8.8.8/tcp/1", 250 * ms}}},
 		{"the same machine, the LAN, the Internet, a relay", []ranked{
-			{"/unix/run/p2pnode.sock", 0}, {"/ip4/10.0.0.1/tcp/1", 50 * ms}, {"/ip4/8.8.8.8/tcp/1", 100 * ms}, {relayAddr, 150 * ms},
+			{"/unix/run/p2pnode.sock", 0}, {"/ip4/10.0.0.1/tcp/1", 50 * ms}, {"/ip4/8.8.8.8/tcp/1", 100 * ms}, {relayAddr, 250 * ms},
 		}},
 		{"a path's transports before the next path", []ranked{
 			{"/ip6/fd00::1/tcp/1", 0}, {"/ip4/10.0.0.1/tcp/1", 250 * ms}, {"/ip4/10.0.0.1/udp/1/quic-v1", 550 * ms},

@@ -61,7 +61,7 @@ func dialer(c network.Conn) peer.ID {
 	if u := unixConn(c); u != nil && u.Dialed() { // libp2p was told that it came in
 		return c.LocalPeer()
 	}
-	if c.Stat().Direction == network.DirInbound {
+	if c.Stat().Direction == network.DirInbound && !dialedBeside(c) {
 		return c.RemotePeer()
 	}
 	return c.LocalPeer()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,16 @@ func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamI
 
 // Peer returns the peer at the other end, whose key is proven.
 func (s *Stream) Peer() peer.ID { return s.info.remote }
+
+// remoteIP returns the IP address that the stream's connection comes from, unless it
+// comes through a relay.
+func (s *Stream) remoteIP() (netip.Addr, bool) {
+	raw, ok := s.raw.(network.Stream)
+	if !ok || s.info.path == PathRelay {
+		return netip.Addr{}, false
+	}
+	return ipOf(raw.Conn())
+}
 
 // Path tells how the stream's bytes travel.
 func (s *Stream) Path() Path { return s.info.path }

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/p2pnode/p2pnode/e2e/lab"
 )
 
 // A site is where the measured processes live.
@@ -54,6 +56,7 @@ type node struct {
 	site   *site
 	name   string
 	dir    string
+	host   *lab.Host // where it runs; nil is on this machine itself
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer // to be read when the process has ended
 }
@@ -67,9 +70,16 @@ func (s *site) node(name string) *node {
 // start runs the node and returns how long it took until it was ready.
 func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Duration, error) {
 	begin := time.Now()
-	n.cmd = exec.CommandContext(ctx, n.site.command, append(args, "--dir", n.dir, "--name", n.name, "--json")...)
+	args = append(args, "--dir", n.dir, "--name", n.name, "--json")
+	if n.host != nil {
+		n.cmd = n.host.Command(context.WithoutCancel(ctx), n.site.command, args...)
+	} else {
+		n.cmd = exec.CommandContext(ctx, n.site.command, args...)
+	}
 	n.cmd.Stdin = strings.NewReader(stdin)
-	ownProcess(n.cmd)
+	if n.host == nil {
+		ownProcess(n.cmd)
+	}
 	n.stderr = new(bytes.Buffer)
 	n.cmd.Stderr = n.stderr
 	out, err := n.cmd.StdoutPipe()

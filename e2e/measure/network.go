@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/p2pnode/p2pnode/e2e/lab"
+)
+
+// A place is where a node of the matrix is.
+type place struct {
+	name string
+	nat  lab.NAT
+	// outer is the router in front of the place's own, if there is one.
+	outer *lab.NAT
+}
+
+// places are the sides of the matrix. Two nodes are never in the same place: each
+// place is built twice.
+var places = []place{
+	{name: "none", nat: lab.NAT{Kind: lab.None}},
+	{name: "full-cone", nat: lab.NAT{Kind: lab.FullCone}},
+	{name: "address", nat: lab.NAT{Kind: lab.AddressRestricted}},
+	{name: "port", nat: lab.NAT{Kind: lab.PortRestricted}},
+	{name: "port-open", nat: lab.NAT{Kind: lab.PortRestricted, OpenInput: true}},
+	{name: "symmetric", nat: lab.NAT{Kind: lab.Symmetric}},
+	{name: "cgnat", nat: lab.NAT{Kind: lab.PortRestricted}, outer: &lab.NAT{Kind: lab.FullCone, Carrier: true}},
+	{name: "udp-blocked", nat: lab.NAT{Kind: lab.PortRestricted, UDPBlocked: true}},
+}
+
+// together are two nodes in one place.
+var together = []place{
+	{name: "same-lan", nat: lab.NAT{Kind: lab.PortRestricted}},
+	{name: "same-lan-hairpin", nat: lab.NAT{Kind: lab.FullCone, Hairpin: true}},
+}
+
+// networkDelay is the delay of each end's link, which makes 50 ms of a round trip
+// between two.
+const networkDelay = 12500 * time.Microsecond
+
+// A cell is a pair of places, and what path there can be between them.
+type cell struct {
+	a, b place
+	best string
+}
+
+// matrix returns all pairs, in one order and the other, as far as filter says.
+func matrix(filter string) (out []cell) {
+	for _, a := range places {
+		for _, b := range places {
+			out = append(out, cell{a, b, bestPath(a, b)})
+		}
+	}
+	for _, p := range together {
+		out = append(out, cell{p, p, "lan"})
+	}
+	return slices.DeleteFunc(out, func(c cell) bool { return filter != "" && !strings.Contains(c.name(), filter) })
+}
+
+func (c cell) name() string { return c.a.name + "+" + c.b.name }
+
+// bestPath tells whether two places can have a direct path: one can be connected to, or
+// both know at which port each will be seen.
+func bestPath(a, b place) string {
+	switch {
+	case a.name == "none" || b.name == "none": // TCP
+		return "direct"
+	case a.nat.UDPBlocked || b.nat.UDPBlocked:
+		return "relay"
+	}
+	if a.nat.Kind == lab.Symmetric && b.nat.Kind == lab.Symmetric {
+		return "relay"
+	}
+	for _, v := range [][2]place{{a, b}, {b, a}} {
+		if v[0].nat.Kind == lab.Symmetric && v[1].nat.Kind == lab.PortRestricted {
+			return "relay"
+		}
+	}
+	return "direct"
+}
+
+// network is what the matrix is measured in.
+type network struct {
+	site    *site
+	lab     *lab.Lab
+	relay   *node
+	hosts   map[string]*lab.Host
+	routers map[string]*lab.Router
+}
+
+// measureNetwork measures the cells whose name has filter in it, each so many times.
+func measureNetwork(rounds int, filter string) measurement {
+	return func(ctx context.Context, s *site) ([]figure, error) {
+		l, err := lab.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		n := &network{site: s, lab: l, hosts: map[string]*lab.Host{}, routers: map[string]*lab.Router{}}
+		if err := n.startRelays(ctx, 2); err != nil {
+			return nil, err
+		}
+		var all []figure
+		for _, c := range matrix(filter) {
+			figures, err := n.measure(ctx, c, rounds)
+			all = append(all, figures...)
+			if err != nil {
+				return all, err
+			}
+			fmt.Fprintf(os.Stderr, "%-24s best %-6s", c.name(), c.best)
+			for _, f := range figures {
+				fmt.Fprintf(os.Stderr, "  %s %v p50 %.0f max %.0f %s", strings.TrimPrefix(f.Name, c.name()+": "), len(f.Values), f.percentile(50), f.percentile(100), f.Note)
+			}
+			fmt.Fprintln(os.Stderr)
+		}
+		return all, l.Err()
+	}
+}
+
+// on has a node run on a host of the lab.
+func (n *node) on(h *lab.Host) *node {
+	n.host = h
+	return n
+}
+
+func (n *network) startRelays(ctx context.Context, count int) error {
+	var invite string
+	for i := range count {
+		h := n.lab.Host(fmt.Sprint("relay", i))
+		h.SetLink(lab.Link{Delay: networkDelay})
+		r := n.site.node(fmt.Sprint("relay", i)).on(h)
+		args := []string{"up", "--no-local", "--ephemeral"}
+		if i > 0 {
+			args[0] = "join"
+			args = slices.Insert(args, 1, "-")
+		}
+		if _, err := r.start(ctx, invite, args...); err != nil {
+			return err
+		}
+		if i == 0 {
+			n.relay = r
+			var err error
+			if invite, err = r.output(ctx, "invite"); err != nil {
+				return err
+			}
+		}
+	}
+	return n.lab.Err()
+}
+
+// hostAt returns the host of a place, which is built when it is first asked for.
+func (n *network) hostAt(p place, which string) *lab.Host {
+	name := p.name + "-" + which
+	if h := n.hosts[name]; h != nil {
+		return h
+	}
+	router := name
+	if slices.ContainsFunc(together, func(o place) bool { return o.name == p.name }) {
+		router = p.name
+	}
+	if n.routers[router] == nil {
+		n.routers[router] = n.build(p, router)
+	}
+	h := n.routers[router].Host(name)
+	n.hosts[name] = h
+	return h
+}
+
+func (n *network) build(p place, name string) *lab.Router {
+	var r *lab.Router
+	if p.outer != nil {
+		r = n.lab.Router(name+"-outer", *p.outer).Router(name, p.nat)
+	} else {
+		r = n.lab.Router(name, p.nat)
+	}
+	r.SetLink(lab.Link{Delay: networkDelay})
+	return r
+}
+
+// patience bounds what a round waits for.
+const networkPatience = 15 * time.Second
+
+// measure measures one cell.
+func (n *network) measure(ctx context.Context, c cell, rounds int) ([]figure, error) {
+	talk := figure{Name: c.name() + ": second ready until the first answers", Unit: "ms"}
+	better := figure{Name: c.name() + ": first answer until the best path", Unit: "ms"}
+	ends := map[string]int{}
+	for round := range rounds {
+		talked, improved, path, err := n.round(ctx, c, round)
+		if err != nil {
+			return []figure{talk, better}, fmt.Errorf("%s: %w", c.name(), err)
+		}
+		if talked >= 0 {
+			talk.addTime(talked)
+		}
+		if improved >= 0 {
+			better.addTime(improved)
+		}
+		ends[path]++
+	}
+	for path, count := range ends {
+		better.Note += fmt.Sprintf(" %s %d/%d", path, count, rounds)
+	}
+	return []figure{talk, better}, nil
+}
+
+// round starts two nodes and has the second ping the first. A time is negative if it
+// did not come to that.
+func (n *network) round(ctx context.Context, c cell, round int) (talked, improved time.Duration, path string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*networkPatience)
+	defer cancel()
+	a, err := n.join(ctx, c.a, "left", round)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	defer a.end()
+	b, err := n.join(ctx, c.b, "right", round)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	defer b.end()
+	ready := time.Now()
+	var pong struct{ Path string }
+	if err := b.call(ctx, "POST", "ping?member="+url.QueryEscape(a.name), "", &pong); err != nil {
+		fmt.Fprintln(os.Stderr, c.name(), err)
+		return -1, -1, "nothing", nil
+	}
+	talked = time.Since(ready)
+	first := time.Now()
+	for path = pong.Path; path != c.best && time.Since(first) < networkPatience; {
+		if err := wait(ctx, 20*time.Millisecond); err != nil {
+			return talked, -1, path, errors.Join(err, nil)
+		}
+		if path, err = b.pathTo(ctx, a.name); err != nil {
+			return talked, -1, path, err
+		}
+	}
+	if path != c.best {
+		return talked, -1, path, nil
+	}
+	return talked, time.Since(first), path, nil
+}
+
+func (n *network) join(ctx context.Context, p place, which string, round int) (*node, error) {
+	invite, err := n.relay.output(ctx, "invite")
+	if err != nil {
+		return nil, err
+	}
+	h := n.hostAt(p, which)
+	if err := n.lab.Err(); err != nil {
+		return nil, err
+	}
+	m := n.site.node(fmt.Sprintf("%s-%s-%d", p.name, which, round)).on(h)
+	_, err = m.start(ctx, invite, "join", "-", "--no-local", "--ephemeral", "-v")
+	return m, err
+}
+
+// end ends a node and forgets it, so that the site has no more of them than run.
+func (n *node) end() {
+	n.stop()
+	if os.Getenv("MEASURE_LOGS") != "" {
+		_ = os.WriteFile(os.Getenv("MEASURE_LOGS")+"/"+n.name+".log", n.stderr.Bytes(), 0o600)
+	}
+	n.site.nodes = slices.DeleteFunc(n.site.nodes, func(o *node) bool { return o == n })
+	_ = os.RemoveAll(n.dir)
+}
+
+func (n *node) pathTo(ctx context.Context, member string) (string, error) {
+	var members []struct{ Name, Path string }
+	if err := n.call(ctx, "GET", "members", "", &members); err != nil {
+		return "", err
+	}
+	for _, m := range members {
+		if m.Name == member {
+			return m.Path, nil
+		}
+	}
+	return "", fmt.Errorf("%s does not know %s", n.name, member)
+}

@@ -1,0 +1,228 @@
+package p2p
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// A Verdict is what was found out about something: yes, no, or nothing yet.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Unknown Verdict = iota
+	Yes
+	No
+)
+
+var verdictNames = [...]string{"unknown", "yes", "no"}
+
+// String returns "unknown", "yes" or "no".
+func (v Verdict) String() string {
+	if int(v) < len(verdictNames) {
+		return verdictNames[v]
+	}
+	return verdictNames[Unknown]
+}
+
+// MarshalText writes what String returns.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+func verdict(yes bool) Verdict {
+	if yes {
+		return Yes
+	}
+	return No
+}
+
+// A Mapping is how a NAT chooses the port at which packets of one socket come out
+// (RFC 4787, section 4.1).
+type Mapping uint8
+
+// The mappings.
+const (
+	MappingUnknown   Mapping = iota
+	MappingNone              // no NAT: packets come out as they are
+	MappingSame              // endpoint-independent: one port for all destinations
+	MappingDependent         // another port for each destination: "symmetric"
+)
+
+var mappingNames = [...]string{"unknown", "none", "same", "dependent"}
+
+// String returns the mapping's word.
+func (m Mapping) String() string {
+	if int(m) < len(mappingNames) {
+		return mappingNames[m]
+	}
+	return mappingNames[MappingUnknown]
+}
+
+// MarshalText writes the mapping's word.
+func (m Mapping) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// A Filtering is whose packets a NAT or a firewall lets in (RFC 4787, section 5).
+type Filtering uint8
+
+// The filterings.
+const (
+	FilteringUnknown Filtering = iota
+	FilteringNone              // anybody's
+	FilteringAddress           // those from an address that was sent to, whatever the port
+	FilteringPort              // those from an address and port that was sent to
+)
+
+var filteringNames = [...]string{"unknown", "none", "address", "port"}
+
+// String returns the filtering's word.
+func (f Filtering) String() string {
+	if int(f) < len(filteringNames) {
+		return filteringNames[f]
+	}
+	return filteringNames[FilteringUnknown]
+}
+
+// MarshalText writes the filtering's word.
+func (f Filtering) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// A NAT is what lies between the node and the Internet, for one family of
+// addresses, as far as other peers could tell.
+type NAT struct {
+	Mapping   Mapping
+	Filtering Filtering
+	UDP       Verdict        // whether datagrams go out and come back
+	TCP       Verdict        // whether a peer could connect to the node's TCP port
+	External  netip.AddrPort // where the node's datagrams come from; invalid if unknown
+	Seen      []Sight        // what each peer said, the newest first
+}
+
+// A Sight is what one peer said of how it sees this node.
+type Sight struct {
+	Peer     peer.ID
+	At       time.Time
+	External netip.AddrPort // where a datagram came from; invalid if none came
+	Other    netip.AddrPort // where one to another port of the peer came from
+	Heard    Verdict        // whether a datagram came in from that port before one was sent there
+	Unasked  Verdict        // whether one came in from the peer before any was sent to it
+	TCP      Verdict        // whether the peer could connect to the node's TCP port
+}
+
+const (
+	// maxSights bounds the peers whose word is kept.
+	maxSights = 8
+
+	// sightHolds is how long what a peer said is believed.
+	sightHolds = 10 * time.Minute
+)
+
+// judgeNAT makes of what peers said one view. local are this node's own addresses.
+// No peer is believed alone where there are several: an address counts that most
+// of them have seen.
+func judgeNAT(sights []Sight, local func(netip.AddrPort) bool) NAT {
+	n := NAT{Seen: sights}
+	votes := map[netip.AddrPort]int{}
+	for _, s := range sights {
+		n.UDP = better2(n.UDP, verdict(s.External.IsValid()))
+		n.TCP = better2(n.TCP, s.TCP)
+		if s.External.IsValid() {
+			votes[s.External]++
+		}
+	}
+	for addr, count := range votes {
+		if count > votes[n.External] || count == votes[n.External] && (!n.External.IsValid() || addr.Compare(n.External) < 0) {
+			n.External = addr
+		}
+	}
+	n.Mapping = judgeMapping(sights, n.External, local)
+	n.Filtering = judgeFiltering(sights)
+	return n
+}
+
+// better2 returns Yes if one is Yes, else No if one is.
+func better2(a, b Verdict) Verdict {
+	switch {
+	case a == Yes || b == Yes:
+		return Yes
+	case a == No || b == No:
+		return No
+	}
+	return Unknown
+}
+
+func judgeMapping(sights []Sight, external netip.AddrPort, local func(netip.AddrPort) bool) Mapping {
+	if !external.IsValid() {
+		return MappingUnknown
+	}
+	if local(external) {
+		return MappingNone
+	}
+	compared, differs := 0, 0
+	for _, s := range sights {
+		if s.External.IsValid() && s.Other.IsValid() {
+			compared++
+			if s.External != s.Other {
+				differs++
+			}
+		}
+		if s.External.IsValid() && s.External != external {
+			compared++
+			if s.External.Addr() == external.Addr() { // another address is another matter, or a lie
+				differs++
+			}
+		}
+	}
+	switch {
+	case 2*differs > compared:
+		return MappingDependent
+	case compared > 0:
+		return MappingSame
+	}
+	return MappingUnknown
+}
+
+func judgeFiltering(sights []Sight) Filtering {
+	var heard, unasked Verdict
+	for _, s := range sights {
+		heard, unasked = better2(heard, s.Heard), better2(unasked, s.Unasked)
+	}
+	switch {
+	case unasked == Yes:
+		return FilteringNone
+	case heard == Yes:
+		return FilteringAddress
+	case heard == No:
+		return FilteringPort
+	}
+	return FilteringUnknown
+}
+
+// addSight puts what a peer said in front of what others did.
+func addSight(sights []Sight, s Sight, now time.Time) []Sight {
+	out := []Sight{s}
+	for _, o := range sights {
+		if o.Peer != s.Peer && now.Sub(o.At) < sightHolds && len(out) < maxSights {
+			out = append(out, o)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Sight) int { return cmp.Compare(b.At.UnixNano(), a.At.UnixNano()) })
+	return out
+}
+
+// punchable tells whether a hole can be punched between two NATs: each has to know
+// where the other's datagrams will come from, or not to care.
+func punchable(a, b NAT) Verdict {
+	if a.UDP == No || b.UDP == No {
+		return No
+	}
+	if a.Mapping == MappingUnknown || b.Mapping == MappingUnknown {
+		return Unknown
+	}
+	open := func(dependent, other NAT) bool {
+		return dependent.Mapping != MappingDependent ||
+			other.Mapping != MappingDependent && (other.Filtering == FilteringNone || other.Filtering == FilteringAddress)
+	}
+	return verdict(open(a, b) && open(b, a))
+}

@@ -1,0 +1,671 @@
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/sync/singleflight"
+)
+
+// How this node looks from outside it learns from peers, over a stream and by
+// datagrams between its QUIC port and theirs. A datagram says nothing but a token that
+// was agreed on over the stream, and what becomes of it is told over the stream: who
+// is not a peer gets no answer, and a peer can have datagrams sent only to where
+// its own connection comes from. docs/protocol.md has the exchange.
+
+// sightProtocol is the exchange's name.
+const sightProtocol = "/p2pnode/sight/1"
+
+const (
+	sightToken    = 16
+	sightDatagram = 2 + sightToken
+	sightMagic    = 0x20 // clear of the bit that all QUIC packets have (RFC 9000, section 17)
+
+	// The second byte of a datagram: which of them it is.
+	datagramMain    = 0 // to the peer's QUIC port
+	datagramOther   = 1 // to its other port
+	datagramHeard   = 2 // from its other port
+	datagramUnasked = 3 // from its QUIC port, before any was sent there
+
+	// What the peer reports.
+	reportMain  = 1
+	reportOther = 2
+	reportTCP   = 3
+
+	// sightPatience bounds an exchange.
+	sightPatience = 3 * time.Second
+
+	// sightWait is how long a datagram that may be filtered is awaited, above the
+	// round trip.
+	sightWait = 300 * time.Millisecond
+
+	maxSightMessage = 64
+)
+
+// sightSends is when a datagram is sent again: any may be lost.
+var sightSends = []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond}
+
+// A sightRequest asks a peer to look.
+type sightRequest struct {
+	token   [sightToken]byte
+	tcp     uint16         // this node's port, or 0
+	unasked netip.AddrPort // where to send a datagram before any has come, or invalid
+}
+
+func (r sightRequest) marshal() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddBytes(r.token[:])
+	b.AddUint16(r.tcp)
+	addAddrPort(&b, r.unasked)
+	return b.Bytes()
+}
+
+var errSight = errors.New("not a message of " + sightProtocol)
+
+func parseSightRequest(data []byte) (r sightRequest, err error) {
+	s := cryptobyte.String(data)
+	if !s.CopyBytes(r.token[:]) || !s.ReadUint16(&r.tcp) || !readAddrPort(&s, &r.unasked) || !s.Empty() {
+		return r, errSight
+	}
+	return r, nil
+}
+
+// A sightOffer is the peer's answer: the ports to send datagrams to.
+type sightOffer struct{ main, other uint16 }
+
+func parseSightOffer(data []byte) (o sightOffer, err error) {
+	s := cryptobyte.String(data)
+	if !s.ReadUint16(&o.main) || !s.ReadUint16(&o.other) || !s.Empty() {
+		return o, errSight
+	}
+	return o, nil
+}
+
+// A sightReport is one thing that the peer saw.
+type sightReport struct {
+	kind uint8
+	from netip.AddrPort // of a datagram
+	ok   bool           // of TCP
+}
+
+func (r sightReport) marshal() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddUint8(r.kind)
+	b.AddUint8(map[bool]uint8{true: 1}[r.ok])
+	addAddrPort(&b, r.from)
+	return b.Bytes()
+}
+
+func parseSightReport(data []byte) (r sightReport, err error) {
+	s := cryptobyte.String(data)
+	var ok uint8
+	if !s.ReadUint8(&r.kind) || !s.ReadUint8(&ok) || ok > 1 || !readAddrPort(&s, &r.from) || !s.Empty() {
+		return r, errSight
+	}
+	if r.kind < reportMain || r.kind > reportTCP || r.kind != reportTCP && !r.from.IsValid() {
+		return r, errSight
+	}
+	r.ok = ok == 1
+	return r, nil
+}
+
+// addAddrPort writes an address with its length before it, and its port; nothing
+// but a length of zero if it is invalid.
+func addAddrPort(b *cryptobyte.Builder, a netip.AddrPort) {
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) {
+		if a.IsValid() {
+			b.AddBytes(a.Addr().Unmap().AsSlice())
+			b.AddUint16(a.Port())
+		}
+	})
+}
+
+func readAddrPort(s *cryptobyte.String, a *netip.AddrPort) bool {
+	var in cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&in) {
+		return false
+	}
+	if in.Empty() {
+		*a = netip.AddrPort{}
+		return true
+	}
+	ip := make([]byte, max(len(in)-2, 0))
+	var port uint16
+	if !in.CopyBytes(ip) || !in.ReadUint16(&port) {
+		return false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	*a = netip.AddrPortFrom(addr, port)
+	return ok && addr == addr.Unmap() && port != 0
+}
+
+// sendMessage writes a message with its length, two bytes, before it.
+func sendMessage(w io.Writer, data []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	var b cryptobyte.Builder
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(data) })
+	framed, err := b.Bytes()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(framed)
+	return err
+}
+
+// receiveMessage reads a message of at most so many bytes.
+func receiveMessage(r io.Reader, most int) ([]byte, error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := int(head[0])<<8 | int(head[1])
+	if n > most {
+		return nil, fmt.Errorf("a message of %d bytes, more than %d", n, most)
+	}
+	data := make([]byte, n)
+	_, err := io.ReadFull(r, data)
+	return data, err
+}
+
+// An eye is a node's part in these exchanges, its own and its peers'.
+type eye struct {
+	node    *Node
+	sockets []*eyeSocket // those of the QUIC listeners
+	slots   chan struct{}
+	looks   singleflight.Group // by peer
+
+	mu     sync.Mutex
+	tokens map[[sightToken]byte]chan inDatagram
+	sights map[bool][]Sight // by whether of IPv6
+	last   map[peer.ID]time.Time
+}
+
+type eyeSocket struct {
+	net.PacketConn
+	port uint16
+	v6   bool
+}
+
+// An inDatagram is a datagram of an exchange.
+type inDatagram struct {
+	kind uint8
+	from netip.AddrPort
+}
+
+// maxLooks bounds the exchanges that peers have asked for.
+const maxLooks = 32
+
+// lookEvery bounds how often one peer may ask.
+const lookEvery = time.Second
+
+func newEye(n *Node) *eye {
+	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, last: map[peer.ID]time.Time{}}
+}
+
+// open starts to read datagrams from the sockets that the node listens on by QUIC.
+func (e *eye) open() error {
+	for _, addr := range e.node.kit.swarm.ListenAddresses() {
+		if _, err := addr.ValueForProtocol(multiaddr.P_QUIC_V1); err != nil {
+			continue
+		}
+		at, err := manet.ToNetAddr(addr.Decapsulate(quicSuffix))
+		if err != nil {
+			return err
+		}
+		udp := at.(*net.UDPAddr)
+		conn, err := e.node.kit.quic.SharedNonQUICPacketConn("udp", udp)
+		if err != nil {
+			return fmt.Errorf("share %v: %w", addr, err)
+		}
+		s := &eyeSocket{conn, uint16(udp.Port), udp.IP.To4() == nil}
+		e.sockets = append(e.sockets, s)
+		e.node.start(func() { e.read(s) })
+	}
+	return nil
+}
+
+func (e *eye) close() {
+	for _, s := range e.sockets {
+		_ = s.Close()
+	}
+}
+
+// read takes datagrams to those who wait for them. All else is noise.
+func (e *eye) read(s net.PacketConn) {
+	var buf [sightDatagram + 1]byte
+	for {
+		n, from, err := s.ReadFrom(buf[:])
+		if err != nil {
+			return
+		}
+		e.arrive(buf[:n], from)
+	}
+}
+
+func (e *eye) arrive(data []byte, from net.Addr) {
+	udp, ok := from.(*net.UDPAddr)
+	if !ok || len(data) != sightDatagram || data[0] != sightMagic {
+		return
+	}
+	e.mu.Lock()
+	wait := e.tokens[[sightToken]byte(data[2:])]
+	e.mu.Unlock()
+	if wait == nil {
+		return
+	}
+	at := udp.AddrPort()
+	select {
+	case wait <- inDatagram{data[1], netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())}:
+	default:
+	}
+}
+
+// expect has datagrams with a token sent to a channel.
+func (e *eye) expect(token [sightToken]byte) (_ <-chan inDatagram, forget func()) {
+	wait := make(chan inDatagram, 16)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tokens[token] = wait
+	return wait, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.tokens, token)
+	}
+}
+
+func (e *eye) socket(v6 bool) *eyeSocket {
+	i := slices.IndexFunc(e.sockets, func(s *eyeSocket) bool { return s.v6 == v6 })
+	if i < 0 {
+		return nil
+	}
+	return e.sockets[i]
+}
+
+func datagram(kind uint8, token [sightToken]byte) []byte {
+	return append([]byte{sightMagic, kind}, token[:]...)
+}
+
+// ipOf returns the IP address of a connection's other end.
+func ipOf(c network.Conn) (netip.Addr, bool) {
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	return addr.Unmap(), ok
+}
+
+// lookOnce is look, once for all who ask at the same time.
+func (e *eye) lookOnce(ctx context.Context, c network.Conn) error {
+	result := e.looks.DoChan(string(c.RemotePeer()), func() (any, error) { return e.look(e.node.life, c) })
+	select {
+	case r := <-result:
+		return r.Err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// look asks a peer how it sees this node, over a connection to it.
+func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, sightPatience)
+	defer cancel()
+	ip, ok := ipOf(c)
+	if !ok || pathTo(c.RemoteMultiaddr()) == PathRelay {
+		return Sight{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
+	}
+	s, err := e.node.open(ctx, c, sightProtocol)
+	if err != nil {
+		return Sight{}, err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	sight, err := e.exchange(ctx, s, ip)
+	if err != nil {
+		s.Reset()
+		return sight, fmt.Errorf("ask peer %v how it sees this node: %w", c.RemotePeer(), orCause(ctx, err))
+	}
+	sight.Peer, sight.At = c.RemotePeer(), time.Now()
+	e.mu.Lock()
+	e.sights[ip.Is6()] = addSight(e.sights[ip.Is6()], sight, sight.At)
+	e.mu.Unlock()
+	return sight, nil
+}
+
+// exchange is the asking end's part.
+func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sight, err error) {
+	socket := e.socket(ip.Is6())
+	request := sightRequest{tcp: e.node.Port()}
+	if _, err := rand.Read(request.token[:]); err != nil {
+		return sight, err
+	}
+	if known := e.nat(ip.Is6()); socket != nil && known.External.IsValid() && known.Mapping != MappingNone {
+		request.unasked = known.External
+	}
+	arrivals, forget := e.expect(request.token)
+	defer forget()
+	data, err := request.marshal()
+	began := time.Now()
+	if err := sendMessage(s, data, err); err != nil {
+		return sight, err
+	}
+	if data, err = receiveMessage(s, maxSightMessage); err != nil {
+		return sight, err
+	}
+	offer, err := parseSightOffer(data)
+	if err != nil {
+		return sight, err
+	}
+	l := &looking{
+		eye: e, socket: socket, token: request.token, ip: ip, offer: offer,
+		rtt: time.Since(began), arrivals: arrivals, reports: make(chan sightReport, 4), sight: &sight,
+	}
+	if request.unasked.IsValid() {
+		sight.Unasked = No
+	}
+	read := make(chan error, 1)
+	go func() { read <- l.read(s) }()
+	l.run(ctx)
+	_ = s.SetDeadline(time.Unix(1, 0))
+	<-read
+	return sight, nil
+}
+
+// looking is one exchange, at the end that asked.
+type looking struct {
+	eye      *eye
+	socket   *eyeSocket
+	token    [sightToken]byte
+	ip       netip.Addr
+	offer    sightOffer
+	rtt      time.Duration
+	arrivals <-chan inDatagram
+	reports  chan sightReport
+	sight    *Sight
+}
+
+func (l *looking) read(s io.Reader) error {
+	for {
+		data, err := receiveMessage(s, maxSightMessage)
+		if err != nil {
+			return err
+		}
+		r, err := parseSightReport(data)
+		if err != nil {
+			return err
+		}
+		select {
+		case l.reports <- r:
+		default:
+			return errSight
+		}
+	}
+}
+
+// run sends datagrams to the peer's QUIC port until it reports one, waits whether one
+// comes from its other port, and then sends there.
+func (l *looking) run(ctx context.Context) {
+	to, sends := l.offer.main, sightSends
+	if l.socket == nil || to == 0 {
+		sends = nil
+	}
+	kind := uint8(datagramMain)
+	began := time.Now()
+	var heard <-chan time.Time
+	next := time.After(0)
+	wantTCP := true
+	for {
+		if len(sends) == 0 {
+			next = nil
+		}
+		if l.sight.Other.IsValid() && !wantTCP {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+			_, _ = l.socket.WriteTo(datagram(kind, l.token), net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.ip, to)))
+			if sends = sends[1:]; len(sends) > 0 {
+				next = time.After(time.Until(began.Add(sends[0])))
+			}
+		case a := <-l.arrivals:
+			switch a.kind {
+			case datagramHeard:
+				if kind == datagramMain {
+					l.sight.Heard = Yes
+					heard = time.After(0)
+				}
+			case datagramUnasked:
+				l.sight.Unasked = Yes
+			}
+		case r := <-l.reports:
+			switch r.kind {
+			case reportMain:
+				if !l.sight.External.IsValid() {
+					l.sight.External = r.from
+					sends = nil
+					heard = time.After(l.rtt + sightWait)
+				}
+			case reportOther:
+				l.sight.Other = r.from
+			case reportTCP:
+				l.sight.TCP, wantTCP = verdict(r.ok), false
+			}
+		case <-heard:
+			heard = nil
+			if l.sight.Heard == Unknown {
+				l.sight.Heard = No
+			}
+			if l.offer.other != 0 {
+				to, kind, sends, began = l.offer.other, datagramOther, sightSends, time.Now()
+				next = time.After(0)
+			}
+		}
+	}
+}
+
+// nat returns what is known of one family.
+func (e *eye) nat(v6 bool) NAT {
+	e.mu.Lock()
+	sights := slices.Clone(e.sights[v6])
+	e.mu.Unlock()
+	now := time.Now()
+	sights = slices.DeleteFunc(sights, func(s Sight) bool { return now.Sub(s.At) > sightHolds })
+	return judgeNAT(sights, func(a netip.AddrPort) bool { return e.node.isOwn(a.Addr()) })
+}
+
+// forget drops what was seen, since the network has changed.
+func (e *eye) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.sights)
+}
+
+// serve answers peers that ask.
+func (e *eye) serve(l *Listener) {
+	for {
+		s, err := l.AcceptStream()
+		if err != nil {
+			return
+		}
+		e.node.start(func() {
+			if err := e.answer(s); err != nil {
+				s.Reset()
+				e.node.log.Debug("look at a peer", "peer", s.Peer(), "err", err)
+				return
+			}
+			_ = s.Close()
+		})
+	}
+}
+
+// mayLook tells whether a peer may ask now, and takes a slot.
+func (e *eye) mayLook(id peer.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	if now.Sub(e.last[id]) < lookEvery {
+		return false
+	}
+	if len(e.last) > maxMeters {
+		clear(e.last)
+	}
+	select {
+	case e.slots <- struct{}{}:
+		e.last[id] = now
+		return true
+	default:
+		return false
+	}
+}
+
+var errLooksTooOften = errors.New("asks too often")
+
+// answer is the part of the peer that was asked.
+func (e *eye) answer(s *Stream) error {
+	if !e.mayLook(s.Peer()) {
+		return errLooksTooOften
+	}
+	defer func() { <-e.slots }()
+	ctx, cancel := context.WithTimeout(e.node.life, sightPatience)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	seen, ok := s.remoteIP()
+	if !ok {
+		return fmt.Errorf("%v has no address of its own", s.Peer())
+	}
+	data, err := receiveMessage(s, maxSightMessage)
+	if err != nil {
+		return err
+	}
+	request, err := parseSightRequest(data)
+	if err != nil {
+		return err
+	}
+	w := &watching{eye: e, seen: seen, request: request, stream: s, socket: e.socket(seen.Is6())}
+	return w.run(ctx)
+}
+
+// watching is one exchange, at the end that was asked.
+type watching struct {
+	eye     *eye
+	seen    netip.Addr // where the peer's connection comes from: nobody else is sent anything
+	request sightRequest
+	stream  *Stream
+	socket  *eyeSocket
+
+	mu sync.Mutex // held while writing
+}
+
+func (w *watching) report(r sightReport) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	data, err := r.marshal()
+	return sendMessage(w.stream, data, err)
+}
+
+func (w *watching) run(ctx context.Context) error {
+	arrivals, forget := w.eye.expect(w.request.token)
+	defer forget()
+	var offer sightOffer
+	var other net.PacketConn
+	if w.socket != nil {
+		if u := w.request.unasked; u.IsValid() && u.Addr() == w.seen {
+			w.send(w.socket, datagramUnasked, u)
+		}
+		var err error
+		if other, err = net.ListenPacket("udp", net.JoinHostPort(unspecifiedFor(w.seen), "0")); err != nil {
+			return err
+		}
+		defer other.Close()
+		offer = sightOffer{w.socket.port, uint16(other.LocalAddr().(*net.UDPAddr).Port)}
+		w.eye.node.start(func() { w.eye.read(other) })
+	}
+	var b cryptobyte.Builder
+	b.AddUint16(offer.main)
+	b.AddUint16(offer.other)
+	data, err := b.Bytes()
+	if err := sendMessage(w.stream, data, err); err != nil {
+		return err
+	}
+	if w.request.tcp != 0 {
+		w.eye.node.start(func() { _ = w.report(sightReport{kind: reportTCP, ok: w.connect(ctx)}) })
+	}
+	hungUp := make(chan struct{})
+	w.eye.node.start(func() {
+		defer close(hungUp)
+		_, _ = io.CopyN(io.Discard, w.stream, maxSightMessage)
+	})
+	var main, alt bool
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hungUp:
+			return nil
+		case a := <-arrivals:
+			var err error
+			switch {
+			case a.kind == datagramMain && !main:
+				main = true
+				err = w.report(sightReport{kind: reportMain, from: a.from})
+				if a.from.Addr() == w.seen {
+					w.send(other, datagramHeard, a.from)
+				}
+			case a.kind == datagramOther && !alt:
+				alt = true
+				err = w.report(sightReport{kind: reportOther, from: a.from})
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// send sends a datagram twice.
+func (w *watching) send(from net.PacketConn, kind uint8, to netip.AddrPort) {
+	for range 2 {
+		_, _ = from.WriteTo(datagram(kind, w.request.token), net.UDPAddrFromAddrPort(to))
+	}
+}
+
+// connect tells whether the peer's TCP port can be reached from here.
+func (w *watching) connect(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, sightPatience/2)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(w.seen, w.request.tcp).String())
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+func unspecifiedFor(a netip.Addr) string {
+	if a.Is6() {
+		return "::"
+	}
+	return "0.0.0.0"
+}
+
+// isOwn tells whether an address is this machine's.
+func (n *Node) isOwn(a netip.Addr) bool { return onThisMachine(a.AsSlice()) }

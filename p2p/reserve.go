@@ -1,0 +1,382 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// A node that may not be reachable has others relay to it, before anybody asks for
+// it: two, so that one can go. Those are peers that it could dial itself, at
+// addresses that others can dial as well.
+
+const (
+	// wantRelays is how many relays a node has where there are as many.
+	wantRelays = 2
+
+	// reservationTTL is how long a relay keeps what a peer has reserved. It is
+	// renewed at half of it.
+	reservationTTL = time.Hour
+
+	// relaySettle gathers what changes at once: connections come in bursts.
+	relaySettle = 50 * time.Millisecond
+
+	// relayAgainFirst and relayAgainLast bound the wait before a peer that has
+	// refused to relay is asked again.
+	relayAgainFirst = 10 * time.Second
+	relayAgainLast  = 10 * time.Minute
+
+	// relayProbeEvery is how often a relay is asked whether it is there: what
+	// relies on it can't wait for TCP or QUIC to notice.
+	relayProbeEvery = 15 * time.Second
+
+	// maxRelayAddrs bounds the addresses that are told of one relay.
+	maxRelayAddrs = 4
+)
+
+// relays are those that carry streams to this node. One goroutine, Node.runRelays,
+// changes them.
+type relays struct {
+	node *Node
+
+	mu      sync.Mutex
+	held    map[peer.ID]*reservation
+	refused map[peer.ID]*relayRefusal
+}
+
+type reservation struct {
+	renew time.Time
+	addrs []multiaddr.Multiaddr // of this node, through the relay
+}
+
+type relayRefusal struct {
+	wait  time.Duration
+	until time.Time
+	err   error
+}
+
+func newRelays(n *Node) *relays {
+	return &relays{node: n, held: map[peer.ID]*reservation{}, refused: map[peer.ID]*relayRefusal{}}
+}
+
+// Relays returns the peers through which this node can be reached.
+func (n *Node) Relays() []peer.ID {
+	n.relays.mu.Lock()
+	defer n.relays.mu.Unlock()
+	return slices.Sorted(maps.Keys(n.relays.held))
+}
+
+// addrs returns the node's addresses through its relays.
+func (r *relays) addrs() (out []multiaddr.Multiaddr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(r.held)) {
+		out = append(out, r.held[id].addrs...)
+	}
+	return out
+}
+
+// runRelays sees to it that there are relays for as long as they are needed.
+func (n *Node) runRelays() {
+	r := n.relays
+	for {
+		changed := n.connsChanged()
+		if r.update(n.life) {
+			n.addrsChanged()
+		}
+		select {
+		case <-n.life.Done():
+			return
+		case <-changed:
+			if !n.pause(relaySettle) {
+				return
+			}
+		case <-time.After(r.next()):
+		}
+	}
+}
+
+// next returns when something is to be done though nothing changes.
+func (r *relays) next() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.held) == 0 && len(r.refused) == 0 {
+		return reservationTTL
+	}
+	return relayProbeEvery*3/4 + rand.N(relayProbeEvery/2)
+}
+
+// update drops the relays that are gone and looks for others. It tells whether the
+// node's addresses changed.
+func (r *relays) update(ctx context.Context) (changed bool) {
+	candidates := r.candidates()
+	r.mu.Lock()
+	for id := range r.held {
+		if !slices.ContainsFunc(candidates, func(c network.Conn) bool { return c.RemotePeer() == id }) {
+			r.dropLocked(id)
+			changed = true
+		}
+	}
+	r.mu.Unlock()
+	for id := range r.due() {
+		if err := r.probe(ctx, id); err != nil {
+			r.refuse(id, err)
+			r.node.log.Info("relay lost", "peer", id, "err", err)
+			changed = true
+		}
+	}
+	if !r.node.needsRelays() {
+		return r.dropAll() || changed
+	}
+	for _, c := range candidates {
+		if ctx.Err() != nil || r.count() >= wantRelays {
+			break
+		}
+		if !r.mayAsk(c.RemotePeer()) {
+			continue
+		}
+		switch err := r.reserve(ctx, c); {
+		case err == nil:
+			changed = true
+		case !errors.Is(err, errNoRelay) && ctx.Err() == nil:
+			r.node.log.Debug("reserve at a relay", "peer", c.RemotePeer(), "err", err)
+		}
+	}
+	return changed
+}
+
+// candidates returns connections to those who may relay, each peer once: this node
+// has dialed them, so others can, too. The nearest come first.
+func (r *relays) candidates() (out []network.Conn) {
+	seen := map[peer.ID]bool{}
+	for _, c := range r.node.kit.swarm.Conns() {
+		id := c.RemotePeer()
+		if seen[id] || c.IsClosed() || dialer(c) != r.node.id || dialedBeside(c) || !r.node.outside(c.RemoteMultiaddr()) {
+			continue
+		}
+		seen[id] = true
+		out = append(out, c)
+	}
+	slices.SortStableFunc(out, func(a, b network.Conn) int {
+		return cmp.Or(cmp.Compare(r.holds(b.RemotePeer()), r.holds(a.RemotePeer())),
+			cmp.Compare(r.node.RTT(a.RemotePeer()), r.node.RTT(b.RemotePeer())))
+	})
+	return out
+}
+
+func (r *relays) holds(id peer.ID) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held[id] != nil {
+		return 1
+	}
+	return 0
+}
+
+func (r *relays) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.held)
+}
+
+func (r *relays) mayAsk(id peer.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.refused[id]
+	return r.held[id] == nil && (f == nil || time.Now().After(f.until))
+}
+
+// due returns the relays that there are.
+func (r *relays) due() map[peer.ID]*reservation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.held)
+}
+
+// probe asks whether a relay is still there, or renews what is reserved there.
+func (r *relays) probe(ctx context.Context, id peer.ID) error {
+	r.mu.Lock()
+	held := r.held[id]
+	r.mu.Unlock()
+	if held == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, relayPatience)
+	defer cancel()
+	if time.Now().Before(held.renew) {
+		_, err := r.node.Ping(ctx, id)
+		return err
+	}
+	if err := r.ask(ctx, id); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held.renew = time.Now().Add(reservationTTL / 2)
+	return nil
+}
+
+// errNoRelay says that a peer does not relay.
+var errNoRelay = errors.New("peer does not relay")
+
+// reserve has a peer relay to this node.
+func (r *relays) reserve(ctx context.Context, c network.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, relayPatience)
+	defer cancel()
+	id := c.RemotePeer()
+	err := r.node.Identified(ctx, id)
+	if err == nil {
+		err = r.supports(id)
+	}
+	if err == nil {
+		err = r.ask(ctx, id)
+	}
+	if err != nil {
+		r.refuse(id, err)
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[id] = &reservation{renew: time.Now().Add(reservationTTL / 2), addrs: r.node.through(c)}
+	delete(r.refused, id)
+	r.node.kit.host.ConnManager().Protect(id, relayTag)
+	return nil
+}
+
+// relayTag keeps connections to relays from being closed.
+const relayTag = "relay"
+
+func (r *relays) supports(id peer.ID) error {
+	found, err := r.node.kit.host.Peerstore().SupportsProtocols(id, proto.ProtoIDv2Hop)
+	if err == nil && len(found) == 0 {
+		err = errNoRelay
+	}
+	return err
+}
+
+// ask asks a peer to relay to this node.
+func (r *relays) ask(ctx context.Context, id peer.ID) error {
+	s, err := r.node.kit.host.NewStream(network.WithNoDial(ctx, "relay"), id, proto.ProtoIDv2Hop)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	err = askForReservation(s)
+	if err != nil {
+		_ = s.Reset()
+		return orCause(ctx, err)
+	}
+	return s.Close()
+}
+
+func askForReservation(s network.Stream) error {
+	ask := &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()}
+	if err := util.NewDelimitedWriter(s).WriteMsg(ask); err != nil {
+		return err
+	}
+	status, err := readStatus(s)
+	if err == nil && status != circuitpb.Status_OK {
+		err = &RelayError{status}
+	}
+	return err
+}
+
+// refuse takes in that a peer does not relay, or not any more.
+func (r *relays) refuse(id peer.ID, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropLocked(id)
+	f := r.refused[id]
+	if f == nil {
+		f = &relayRefusal{wait: relayAgainFirst / 2}
+		r.refused[id] = f
+	}
+	f.wait = min(2*f.wait, relayAgainLast)
+	f.until, f.err = time.Now().Add(f.wait), err
+	maps.DeleteFunc(r.refused, func(id peer.ID, f *relayRefusal) bool { return time.Since(f.until) > relayAgainLast })
+}
+
+func (r *relays) dropLocked(id peer.ID) {
+	if r.held[id] != nil {
+		delete(r.held, id)
+		r.node.kit.host.ConnManager().Unprotect(id, relayTag)
+	}
+}
+
+func (r *relays) dropAll() (changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.held {
+		r.dropLocked(id)
+		changed = true
+	}
+	return changed
+}
+
+// through returns addresses at which peers may be reached through one that there is
+// a connection to: the one that was dialed first, then others of other kinds.
+func (n *Node) through(c network.Conn) (out []multiaddr.Multiaddr) {
+	id, err := multiaddr.NewComponent("p2p", c.RemotePeer().String())
+	if err != nil {
+		return nil
+	}
+	seen := map[rank]bool{}
+	for _, base := range append([]multiaddr.Multiaddr{c.RemoteMultiaddr()}, n.KnownAddrs(c.RemotePeer())...) {
+		kind := dialRank(base)
+		if len(out) == maxRelayAddrs || seen[kind] || !n.outside(base) {
+			continue
+		}
+		seen[kind] = true
+		out = append(out, base.AppendComponent(id).Encapsulate(circuitAddr))
+	}
+	return out
+}
+
+// needsRelays tells whether the node may be out of reach of others.
+func (n *Node) needsRelays() bool { return n.networked && !n.reachable.Load() }
+
+// throughRelays returns addresses at which a peer may be, if it is reached through
+// the same relays as this node, or through a peer that this node has dialed.
+func (n *Node) throughRelays(id peer.ID) (out []multiaddr.Multiaddr) {
+	if !n.networked {
+		return nil
+	}
+	for _, c := range n.relays.candidates() {
+		if len(out) >= maxRelayAddrs {
+			break
+		}
+		if c.RemotePeer() != id && n.relays.supports(c.RemotePeer()) == nil {
+			out = append(out, n.through(c)[:1]...)
+		}
+	}
+	return out
+}
+
+var errRelayAnswer = errors.New("the relay answers with something else")
+
+func readStatus(s network.Stream) (circuitpb.Status, error) {
+	r := util.NewDelimitedReader(s, maxCircuitMessage)
+	defer r.Close()
+	var answer circuitpb.HopMessage
+	if err := r.ReadMsg(&answer); err != nil {
+		return 0, fmt.Errorf("read from the relay: %w", err)
+	}
+	if answer.GetType() != circuitpb.HopMessage_STATUS {
+		return 0, errRelayAnswer
+	}
+	return answer.GetStatus(), nil
+}

@@ -1,0 +1,589 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Two peers whose best connection goes through a relay look for a better one. Over
+// that connection they tell each other all their addresses, private ones too, which
+// the relay can't read, and then both try at the same time: what NATs and firewalls
+// there are take packets that come in for answers to those that went out.
+
+// upgradeProtocol is the exchange's name.
+const upgradeProtocol = "/p2pnode/upgrade/1"
+
+const (
+	// upgradeTry bounds one try.
+	upgradeTry = 3 * time.Second
+
+	// upgradePatience bounds the exchange before it: a few round trips through a
+	// relay, and a look from outside.
+	upgradePatience = 10 * time.Second
+
+	// upgradeEvery is how often it is tried again while the relayed connection is
+	// in use.
+	upgradeEvery = time.Minute
+
+	// sightFresh is for how long a NAT is sure to keep a port (RFC 4787 requires
+	// two minutes, and some give 30 seconds).
+	sightFresh = 20 * time.Second
+
+	maxUpgradeMessage = 4096
+	maxOffered        = 48 // addresses
+)
+
+// upgradeWaits is how long to wait before each further try of the first round.
+var upgradeWaits = []time.Duration{500 * time.Millisecond, 2 * time.Second, 5 * time.Second}
+
+// An offer is what one end tells the other of itself.
+type offer struct {
+	nat   [2]NAT // of IPv4 and of IPv6; only what kind they are
+	addrs []multiaddr.Multiaddr
+	took  time.Duration // to find out, in milliseconds, at most 65 s
+}
+
+func (o offer) marshal() ([]byte, error) {
+	var b cryptobyte.Builder
+	for _, n := range o.nat {
+		b.AddUint8(uint8(n.Mapping))
+		b.AddUint8(uint8(n.Filtering))
+		b.AddUint8(uint8(n.UDP))
+	}
+	b.AddUint16(uint16(min(o.took.Milliseconds(), 1<<16-1)))
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, a := range o.addrs {
+			b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(a.Bytes()) })
+		}
+	})
+	return b.Bytes()
+}
+
+var errUpgrade = errors.New("not a message of " + upgradeProtocol)
+
+func parseOffer(data []byte) (o offer, err error) {
+	s := cryptobyte.String(data)
+	for i := range o.nat {
+		var m, f, u uint8
+		if !s.ReadUint8(&m) || !s.ReadUint8(&f) || !s.ReadUint8(&u) {
+			return o, errUpgrade
+		}
+		if m > uint8(MappingDependent) || f > uint8(FilteringPort) || u > uint8(No) {
+			return o, errUpgrade
+		}
+		o.nat[i] = NAT{Mapping: Mapping(m), Filtering: Filtering(f), UDP: Verdict(u)}
+	}
+	var took uint16
+	var list cryptobyte.String
+	if !s.ReadUint16(&took) || !s.ReadUint16LengthPrefixed(&list) || !s.Empty() {
+		return o, errUpgrade
+	}
+	o.took = time.Duration(took) * time.Millisecond
+	for !list.Empty() {
+		var raw cryptobyte.String
+		if !list.ReadUint8LengthPrefixed(&raw) || len(o.addrs) == maxOffered {
+			return o, errUpgrade
+		}
+		a, err := multiaddr.NewMultiaddrBytes(raw)
+		if err != nil {
+			return o, fmt.Errorf("%w: %w", errUpgrade, err)
+		}
+		o.addrs = append(o.addrs, a)
+	}
+	return o, nil
+}
+
+// An upgrades looks for better connections to peers.
+type upgrades struct {
+	node *Node
+
+	mu        sync.Mutex
+	loops     map[peer.ID]*upgradeLoop
+	last      map[peer.ID]Upgrade
+	following map[peer.ID]int // by peers that lead
+}
+
+type upgradeLoop struct{ again chan struct{} }
+
+// An Upgrade is how the last search for a better connection to a peer went.
+type Upgrade struct {
+	Peer      peer.ID
+	At        time.Time
+	Tries     int     // since the connection through the relay was made
+	Path      Path    // the best there was afterwards
+	Punchable Verdict // whether a hole can be punched through both NATs
+	Here      [2]NAT  // of this end, for IPv4 and IPv6
+	There     [2]NAT  // of the other end, as it says
+	Err       error   // why it could not be tried
+}
+
+func newUpgrades(n *Node) *upgrades {
+	return &upgrades{node: n, loops: map[peer.ID]*upgradeLoop{}, last: map[peer.ID]Upgrade{}, following: map[peer.ID]int{}}
+}
+
+// Upgraded returns how the last search for a better connection to a peer went, and
+// false if there was none.
+func (n *Node) Upgraded(id peer.ID) (Upgrade, bool) {
+	n.upgrades.mu.Lock()
+	defer n.upgrades.mu.Unlock()
+	u, ok := n.upgrades.last[id]
+	return u, ok
+}
+
+// Upgrade has a better connection to a peer looked for now, if the best there is goes
+// through a relay.
+func (n *Node) Upgrade(id peer.ID) { n.upgrades.start(id) }
+
+// start has a better connection looked for, at once if it was about to be.
+func (u *upgrades) start(id peer.ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if l := u.loops[id]; l != nil {
+		select {
+		case l.again <- struct{}{}:
+		default:
+		}
+		return
+	}
+	l := &upgradeLoop{again: make(chan struct{}, 1)}
+	u.loops[id] = l
+	if !u.node.start(func() { u.run(id, l) }) {
+		delete(u.loops, id)
+	}
+}
+
+// busy tells whether a better connection to a peer is looked for.
+func (u *upgrades) busy(id peer.ID) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.loops[id] != nil || u.following[id] > 0
+}
+
+// again has all that are relayed looked at anew, since the network has changed.
+func (u *upgrades) again() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range u.loops {
+		select {
+		case l.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run looks for a better connection until there is one, or the relayed one is gone.
+func (u *upgrades) run(id peer.ID, l *upgradeLoop) {
+	defer func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		delete(u.loops, id)
+	}()
+	for tries := 0; ; tries++ {
+		c := u.node.bestConn(id)
+		if c == nil || pathTo(c.RemoteMultiaddr()) != PathRelay {
+			return
+		}
+		if tries == 0 || u.node.streamsTo(id) > 0 || tries < len(upgradeWaits)+1 {
+			u.try(c, tries)
+		}
+		wait := upgradeEvery
+		if tries < len(upgradeWaits) {
+			wait = upgradeWaits[tries]
+		}
+		if !u.sleep(id, wait, l) {
+			return
+		}
+	}
+}
+
+// sleep waits for a time, or until it is to be tried at once, or there is nothing more
+// to be done. It returns false if the node is closed.
+func (u *upgrades) sleep(id peer.ID, wait time.Duration, l *upgradeLoop) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		changed := u.node.connsChanged()
+		if u.node.PathTo(id) != PathRelay {
+			return true
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-l.again:
+			return true
+		case <-changed:
+		case <-u.node.life.Done():
+			return false
+		}
+	}
+}
+
+// try makes one try, over a connection through a relay.
+func (u *upgrades) try(c network.Conn, tries int) {
+	ctx, cancel := context.WithTimeout(u.node.life, upgradePatience+upgradeTry)
+	defer cancel()
+	id := c.RemotePeer()
+	done := Upgrade{Peer: id, Tries: tries + 1}
+	here, there, err := u.lead(ctx, c, tries)
+	done.At, done.Here, done.There, done.Err = time.Now(), here.nat, there.nat, err
+	done.Punchable = punchableAny(here, there)
+	done.Path = u.node.PathTo(id)
+	u.note(done)
+	u.node.log.Debug("look for a better path", "peer", id, "try", tries+1, "path", done.Path, "err", err, "here", fmt.Sprint(here), "there", fmt.Sprint(there), "tried", fmt.Sprint(u.node.dials.others(id, time.Now().Add(-4*time.Second), nil)))
+}
+
+func (u *upgrades) note(done Upgrade) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.last) > maxMeters {
+		clear(u.last)
+	}
+	u.last[done.Peer] = done
+}
+
+func punchableAny(here, there offer) Verdict {
+	v := Unknown
+	for i := range here.nat {
+		v = better2(v, punchable(here.nat[i], there.nat[i]))
+	}
+	return v
+}
+
+// lead is the part of the end that begins.
+func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, there offer, err error) {
+	s, err := u.node.open(ctx, c, upgradeProtocol)
+	if err != nil {
+		return here, there, err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	here = u.offer(ctx)
+	data, err := here.marshal()
+	began := time.Now()
+	if err := sendMessage(s, data, err); err != nil {
+		return here, there, orCause(ctx, err)
+	}
+	if data, err = receiveMessage(s, maxUpgradeMessage); err != nil {
+		return here, there, orCause(ctx, err)
+	}
+	rtt := time.Since(began)
+	if there, err = parseOffer(data); err != nil {
+		s.Reset()
+		return here, there, err
+	}
+	rtt = max(rtt-there.took, 0)
+	client := clientRole(here, there, tries)
+	began = time.Now()
+	if err := sendMessage(s, []byte{map[bool]byte{true: 0, false: 1}[client]}, nil); err != nil {
+		return here, there, orCause(ctx, err)
+	}
+	if !u.node.pause(rtt / 2) { // now the other end hears of it
+		return here, there, ErrClosed
+	}
+	u.attempt(ctx, c.RemotePeer(), there, client)
+	return here, there, nil
+}
+
+// clientRole tells whether this end should begin the QUIC handshake: the end whose
+// ports can't be told has to, else the two take turns.
+func clientRole(here, there offer, tries int) bool {
+	for i := range here.nat {
+		switch {
+		case here.nat[i].Mapping == MappingDependent && there.nat[i].Mapping != MappingDependent:
+			return true
+		case there.nat[i].Mapping == MappingDependent && here.nat[i].Mapping != MappingDependent:
+			return false
+		}
+	}
+	return tries%2 == 0
+}
+
+// serve answers peers that begin.
+func (u *upgrades) serve(l *Listener) {
+	for {
+		s, err := l.AcceptStream()
+		if err != nil {
+			return
+		}
+		u.node.start(func() {
+			defer s.Close()
+			if err := u.follow(s); err != nil {
+				s.Reset()
+				u.node.log.Debug("look for a better path with a peer", "peer", s.Peer(), "err", err)
+			}
+		})
+	}
+}
+
+// follow is the part of the other end.
+func (u *upgrades) follow(s *Stream) error {
+	ctx, cancel := context.WithTimeout(u.node.life, upgradePatience+upgradeTry)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	u.followed(s.Peer(), 1)
+	defer u.followed(s.Peer(), -1)
+	data, err := receiveMessage(s, maxUpgradeMessage)
+	if err != nil {
+		return orCause(ctx, err)
+	}
+	there, err := parseOffer(data)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	here := u.offer(ctx)
+	here.took = time.Since(began)
+	data, err = here.marshal()
+	if err := sendMessage(s, data, err); err != nil {
+		return orCause(ctx, err)
+	}
+	if data, err = receiveMessage(s, 1); err != nil || len(data) != 1 {
+		return cmpErr(orCause(ctx, err), errUpgrade)
+	}
+	u.attempt(ctx, s.Peer(), there, data[0] == 1)
+	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
+	u.mu.Lock()
+	done.Tries = u.last[s.Peer()].Tries + 1
+	u.mu.Unlock()
+	u.note(done)
+	return nil
+}
+
+// followed counts that a peer leads, or does no more.
+func (u *upgrades) followed(id peer.ID, more int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.following[id] += more; u.following[id] == 0 {
+		delete(u.following, id)
+	}
+}
+
+func cmpErr(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+// offer returns what this node can be tried at, by what is known now.
+func (u *upgrades) offer(ctx context.Context) (o offer) {
+	u.node.lookAround(ctx, sightFresh)
+	for i, v6 := range []bool{false, true} {
+		o.nat[i] = u.node.eye.nat(v6)
+	}
+	for _, a := range u.node.directAddrs() {
+		if len(o.addrs) == maxOffered || manet.IsIPLoopback(a) || manet.IsIP6LinkLocal(a) || len(a.Bytes()) > 255 {
+			continue
+		}
+		o.addrs = append(o.addrs, a)
+	}
+	return o
+}
+
+// attempt tries all of a peer's addresses at the same time as the peer tries this
+// node's, until there is a connection that is better than one through a relay.
+func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool) {
+	ctx, cancel := context.WithTimeout(ctx, upgradeTry)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, addr := range u.worthTrying(there.addrs) {
+		wg.Go(func() {
+			switch delay := time.Duration(i) * tryStagger; {
+			case isQUIC(addr) && !client && u.node.outside(addr):
+				u.punch(ctx, addr)
+			case !client && !u.wait(ctx, followerWait+delay), client && !u.wait(ctx, delay):
+			default:
+				u.dial(ctx, addr, id)
+			}
+		})
+	}
+	for {
+		changed := u.node.connsChanged()
+		if p := u.node.PathTo(id); p != PathRelay {
+			cancel()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+const (
+	// tryStagger is between the addresses of one peer: most of a host's are of no
+	// use, and the useful ones come first.
+	tryStagger = 5 * time.Millisecond
+
+	// followerWait lets the end that leads connect first where both could.
+	followerWait = 150 * time.Millisecond
+)
+
+func (u *upgrades) wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// worthTrying returns addresses that this node can dial, the best first.
+func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
+	own := u.node.directAddrs()
+	for _, a := range rankDials(addrs) {
+		if pathTo(a.Addr) == PathRelay || slices.ContainsFunc(own, a.Addr.Equal) || u.node.kit.swarm.TransportForDialing(a.Addr) == nil {
+			continue
+		}
+		if _, err := a.Addr.ValueForProtocol(multiaddr.P_WS); err == nil { // the same port as TCP
+			continue
+		}
+		out = append(out, a.Addr)
+	}
+	return out
+}
+
+// dial connects to a peer beside the connection that there is.
+func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
+	t := u.node.kit.swarm.TransportForDialing(addr)
+	if t == nil {
+		return
+	}
+	c, err := t.Dial(ctx, addr, id)
+	if err != nil {
+		return // the dial log has it
+	}
+	if ctx.Err() != nil && u.node.PathTo(id) != PathRelay {
+		_ = c.Close()
+		return
+	}
+	u.node.kit.beside.offer(&dialedConn{c})
+}
+
+// punchSends is when datagrams are sent that open the way for those of the peer: not
+// more of them than may be sent to somebody who did not ask.
+var punchSends = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond, 800 * time.Millisecond}
+
+// punch opens the way for a QUIC handshake that the peer begins.
+func (u *upgrades) punch(ctx context.Context, addr multiaddr.Multiaddr) {
+	to, err := manet.ToNetAddr(addr.Decapsulate(quicSuffix))
+	if err != nil {
+		return
+	}
+	udp, ok := to.(*net.UDPAddr)
+	if !ok {
+		return
+	}
+	socket := u.node.eye.socket(udp.IP.To4() == nil)
+	if socket == nil {
+		return
+	}
+	began := time.Now()
+	for _, at := range punchSends {
+		if !u.wait(ctx, time.Until(began.Add(at))) {
+			return
+		}
+		if _, err := socket.WriteTo([]byte{sightMagic}, udp); err != nil {
+			return
+		}
+	}
+}
+
+func isQUIC(a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_QUIC_V1)
+	return err == nil
+}
+
+var _ transport.Transport = (*beside)(nil)
+
+// lookAround asks some peers how they see this node, unless that is known from a
+// moment ago.
+func (n *Node) lookAround(ctx context.Context, fresh time.Duration) {
+	var wg sync.WaitGroup
+	asked := map[bool]int{}
+	for _, c := range n.witnesses() {
+		ip, _ := ipOf(c)
+		if asked[ip.Is6()] == maxWitnesses || n.eye.knows(c.RemotePeer(), fresh) {
+			asked[ip.Is6()]++
+			continue
+		}
+		asked[ip.Is6()]++
+		wg.Go(func() {
+			if err := n.eye.lookOnce(ctx, c); err != nil && n.life.Err() == nil {
+				n.log.Debug("see this node from outside", "peer", c.RemotePeer(), "err", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// maxWitnesses is how many peers are asked, of each family.
+const maxWitnesses = 3
+
+func (e *eye) knows(id peer.ID, fresh time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, sights := range e.sights {
+		for _, s := range sights {
+			if s.Peer == id && time.Since(s.At) < fresh {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// witnesses returns connections to peers that see this node from outside: relays
+// first.
+func (n *Node) witnesses() (out []network.Conn) {
+	out = n.relays.candidates()
+	for _, c := range n.kit.swarm.Conns() {
+		known := func(o network.Conn) bool { return o.RemotePeer() == c.RemotePeer() }
+		if !c.IsClosed() && n.outside(c.RemoteMultiaddr()) && !slices.ContainsFunc(out, known) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// directAddrs returns where this node may be dialed without a relay.
+func (n *Node) directAddrs() (out []multiaddr.Multiaddr) {
+	for _, a := range n.Addrs() {
+		if pathTo(a) != PathRelay {
+			out = append(out, a)
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if nat := n.eye.nat(v6); nat.External.IsValid() && nat.Mapping != MappingNone {
+			if a := quicAddr(nat.External); !slices.ContainsFunc(out, a.Equal) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+func quicAddr(at netip.AddrPort) multiaddr.Multiaddr {
+	a, err := manet.FromNetAddr(net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil
+	}
+	return a.Encapsulate(quicSuffix)
+}
