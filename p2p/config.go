@@ -39,6 +39,10 @@ type Config struct {
 	// Admission decides who may connect. If nil, everybody may.
 	Admission Admission
 
+	// OnPath is called when streams to a peer go another way from then on. It must
+	// not block. It may be nil.
+	OnPath func(PathChange)
+
 	// DialTimeout bounds one attempt to connect to one address. Zero means
 	// 10 seconds, which covers three retransmissions of a lost SYN.
 	DialTimeout time.Duration

@@ -168,8 +168,23 @@ func openError(id peer.ID, err error) error {
 	return fmt.Errorf("open stream to peer %v: %w", id, err)
 }
 
-// conn returns the best connection to a peer, dialing if there is none.
+// conn returns the best connection to a peer, dialing if there is none, and waits for
+// a direct one if ctx asks for that.
 func (n *Node) conn(ctx context.Context, id peer.ID) (network.Conn, error) {
+	c, err := n.anyConn(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.awaitDirect(ctx, id); err != nil {
+		return nil, &DialError{Peer: id, Err: err}
+	}
+	if best := n.bestConn(id); best != nil {
+		return best, nil
+	}
+	return c, nil
+}
+
+func (n *Node) anyConn(ctx context.Context, id peer.ID) (network.Conn, error) {
 	if c := n.bestConn(id); c != nil {
 		return c, nil
 	}

@@ -40,6 +40,9 @@ type Node struct {
 	relays    *relays
 	eye       *eye
 	upgrades  *upgrades
+	sources   *addrSources
+	paths     pathWatch
+	onPath    func(PathChange)
 	carrier   *carrier                       // nil if the node relays for nobody
 	outside   func(multiaddr.Multiaddr) bool // tells of the addresses of the Internet
 	reachable atomic.Bool                    // others have connected from there
@@ -108,6 +111,9 @@ func newNode(c Config) (*Node, error) {
 		streams:     map[peer.ID]int{},
 		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
+		sources:     newAddrSources(),
+		paths:       pathWatch{paths: map[peer.ID]Path{}},
+		onPath:      c.OnPath,
 		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
@@ -129,6 +135,7 @@ func newNode(c Config) (*Node, error) {
 				n.moveLater(c.RemotePeer())
 			}
 			n.noteReach(c)
+			n.notePath(c, "connected at "+withoutUnixText(c))
 			n.change()
 			n.settleLater(c.RemotePeer())
 			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
@@ -140,6 +147,7 @@ func newNode(c Config) (*Node, error) {
 				n.local.removed(u)
 				n.noteEnd(c.RemotePeer(), u.Err())
 			}
+			n.notePath(c, "connection lost")
 			n.change()
 		},
 	})

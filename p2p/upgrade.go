@@ -242,7 +242,7 @@ func (u *upgrades) try(c network.Conn, tries int) {
 	done.Punchable = punchableAny(here, there)
 	done.Path = u.node.PathTo(id)
 	u.note(done)
-	u.node.log.Debug("look for a better path", "peer", id, "try", tries+1, "path", done.Path, "err", err, "here", fmt.Sprint(here), "there", fmt.Sprint(there), "tried", fmt.Sprint(u.node.dials.others(id, time.Now().Add(-4*time.Second), nil)))
+	u.node.log.Debug("look for a better path", "peer", id, "try", tries+1, "path", done.Path, "err", err)
 }
 
 func (u *upgrades) note(done Upgrade) {
@@ -294,6 +294,7 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	if !u.node.pause(rtt / 2) { // now the other end hears of it
 		return here, there, ErrClosed
 	}
+	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
 	u.attempt(ctx, c.RemotePeer(), there, client)
 	return here, there, nil
 }
@@ -355,6 +356,7 @@ func (u *upgrades) follow(s *Stream) error {
 	if data, err = receiveMessage(s, 1); err != nil || len(data) != 1 {
 		return cmpErr(orCause(ctx, err), errUpgrade)
 	}
+	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
 	u.attempt(ctx, s.Peer(), there, data[0] == 1)
 	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
 	u.mu.Lock()
