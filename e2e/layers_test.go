@@ -21,7 +21,8 @@ const module = "github.com/p2pnode/p2pnode/"
 var mayImport = map[string][]string{
 	"p2p/kernel":            {}, // sockets, and nothing of ours
 	"p2p/unixsock":          {"p2p/kernel"},
-	"p2p":                   {"p2p/unixsock", "p2p/kernel"},
+	"p2p/netwatch":          {}, // the machine's networks, of which all else of ours knows nothing
+	"p2p":                   {"p2p/unixsock", "p2p/kernel", "p2p/netwatch"},
 	"p2p/p2ptest":           {"p2p"},
 	"dht":                   {"p2p"},
 	"overlay/wire":          {}, // what members say is written down below the mesh,
@@ -65,6 +66,7 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p/p2p/security", []string{"p2p"}, false, "only p2p chooses how bytes go"},
 	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p", "p2p/unixsock"}, false, "only p2p chooses how bytes go"},
 	{"github.com/quic-go/quic-go", []string{"p2p"}, false, "only p2p chooses how bytes go"},
+	{"github.com/vishvananda/netlink", []string{"p2p/netwatch"}, true, "only netwatch asks the kernel about networks, so that they are seen alike"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"dht"}, false, "only dht knows kad-dht, so that it can change"},
 	{"github.com/libp2p/go-libp2p-kbucket", []string{"dht"}, false, "it is a part of kad-dht"},
 	{"github.com/libp2p/go-libp2p-record", []string{"dht"}, false, "it is a part of kad-dht"},

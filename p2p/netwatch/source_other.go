@@ -1,0 +1,5 @@
+//go:build !linux
+
+package netwatch
+
+func open() (source, error) { return newPoll(), nil }
