@@ -19,28 +19,31 @@ const module = "github.com/p2pnode/p2pnode/"
 // in this order and no other, and a room below another is used by that or by
 // those above. A room is named by the longest entry that fits.
 var mayImport = map[string][]string{
-	"p2p/kernel":            {}, // sockets, and nothing of ours
-	"p2p/unixsock":          {"p2p/kernel"},
-	"p2p/netwatch":          {}, // the machine's networks, of which all else of ours knows nothing
-	"p2p":                   {"p2p/unixsock", "p2p/kernel", "p2p/netwatch"},
-	"p2p/p2ptest":           {"p2p"},
-	"dht":                   {"p2p"},
-	"overlay/wire":          {}, // what members say is written down below the mesh,
-	"overlay/wire/wiretest": {},
-	"overlay/credential":    {"overlay/wire"}, // and who is one is decided below it
-	"overlay/forward":       {"p2p/kernel"},   // sockets and package net: it knows of no mesh
-	"overlay":               {"p2p", "dht", "overlay/credential", "overlay/wire"},
-	"overlay/overlaytest":   {"overlay", "overlay/forward", "p2p/unixsock"},
-	"cmd":                   {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
-	"examples":              {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
-	"e2e/lab":               {}, // networks, whatever is run in them
-	"e2e":                   {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab"},
+	"p2p/kernel":              {}, // sockets, and nothing of ours
+	"p2p/unixsock":            {"p2p/kernel"},
+	"p2p/netwatch":            {}, // the machine's networks, of which all else of ours knows nothing
+	"p2p/portmap":             {}, // asks a router, and knows nothing of what the ports are for
+	"p2p/portmap/portmaptest": {},
+	"p2p":                     {"p2p/unixsock", "p2p/kernel", "p2p/netwatch", "p2p/portmap"},
+	"p2p/p2ptest":             {"p2p"},
+	"dht":                     {"p2p"},
+	"overlay/wire":            {}, // what members say is written down below the mesh,
+	"overlay/wire/wiretest":   {},
+	"overlay/credential":      {"overlay/wire"}, // and who is one is decided below it
+	"overlay/forward":         {"p2p/kernel"},   // sockets and package net: it knows of no mesh
+	"overlay":                 {"p2p", "dht", "overlay/credential", "overlay/wire"},
+	"overlay/overlaytest":     {"overlay", "overlay/forward", "p2p/unixsock"},
+	"cmd":                     {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"examples":                {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"e2e/lab":                 {}, // networks, whatever is run in them
+	"e2e":                     {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab"},
 }
 
 // testsMayImport is what tests may use beyond that and what is below that: the
 // kits that are made for them, and what is above the room, to see it in its place.
 var testsMayImport = map[string][]string{
-	"p2p":                {"p2p/p2ptest"},
+	"p2p/portmap":        {"p2p/portmap/portmaptest"},
+	"p2p":                {"p2p/p2ptest", "p2p/portmap/portmaptest"},
 	"dht":                {"p2p/p2ptest"},
 	"overlay/wire":       {"overlay/wire/wiretest"},
 	"overlay/credential": {"overlay/wire/wiretest"},
@@ -67,6 +70,8 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p", "p2p/unixsock"}, false, "only p2p chooses how bytes go"},
 	{"github.com/quic-go/quic-go", []string{"p2p"}, false, "only p2p chooses how bytes go"},
 	{"github.com/vishvananda/netlink", []string{"p2p/netwatch"}, true, "only netwatch asks the kernel about networks, so that they are seen alike"},
+	{"github.com/libp2p/go-netroute", []string{"p2p/portmap"}, false, "only portmap talks to the gateway"},
+	{"github.com/huin/goupnp", []string{"p2p/portmap"}, false, "only portmap talks to the gateway"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"dht"}, false, "only dht knows kad-dht, so that it can change"},
 	{"github.com/libp2p/go-libp2p-kbucket", []string{"dht"}, false, "it is a part of kad-dht"},
 	{"github.com/libp2p/go-libp2p-record", []string{"dht"}, false, "it is a part of kad-dht"},

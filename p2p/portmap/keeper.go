@@ -38,7 +38,6 @@ type keeper struct {
 	chosen   client // the one that works; nil if none does
 	attempts map[Protocol]Attempt
 	holds    []*hold // in the order that they were asked for
-	pause    time.Duration
 	probes   probes
 }
 
@@ -48,7 +47,8 @@ type hold struct {
 	nonce   [12]byte
 	mapping Mapping // External isn't valid if there is none
 	due     time.Time
-	failed  []Protocol // that gave none, this time
+	pause   time.Duration // how long it was put off last
+	failed  []Protocol    // that gave none, this time
 }
 
 func (k *keeper) run() {
@@ -129,7 +129,6 @@ func (k *keeper) take(abandon context.CancelFunc) (gone []*hold, refresh bool) {
 	for _, p := range k.wanted {
 		if !slices.ContainsFunc(keep, func(h *hold) bool { return h.port == p }) {
 			keep = append(keep, &hold{port: p, nonce: newNonce()})
-			k.pause = 0
 		}
 	}
 	k.holds = keep
@@ -144,14 +143,14 @@ func (k *keeper) discover() {
 			h.mapping = Mapping{}
 		}
 	}
-	k.up, k.err, k.chosen, k.clients, k.pause = up, err, nil, nil, 0
+	k.up, k.err, k.chosen, k.clients = up, err, nil, nil
 	k.attempts = map[Protocol]Attempt{}
 	k.probes.abandon()
 	if err == nil {
 		k.clients = k.around.clients(up)
 	}
 	for _, h := range k.holds {
-		h.due, h.failed = time.Time{}, nil
+		h.due, h.pause, h.failed = time.Time{}, 0, nil
 	}
 	k.tell()
 }
@@ -235,8 +234,7 @@ func (k *keeper) ask(ctx context.Context, c client, h *hold) error {
 	}
 	now := time.Now()
 	h.mapping = Mapping{h.proto, h.number, r.external, c.protocol(), now.Add(r.lifetime)}
-	h.due, h.failed = now.Add(max(r.lifetime/2, soonest)), nil
-	k.pause = 0
+	h.due, h.pause, h.failed = now.Add(max(r.lifetime/2, soonest)), 0, nil
 	if r.forgot {
 		k.log.Info("router forgot its port mappings", "gateway", k.up.gateway)
 		// Not at once, or a router that always forgets would be asked forever.
@@ -276,11 +274,11 @@ func (k *keeper) postpone() {
 	if len(due) == 0 {
 		return
 	}
-	k.pause = min(max(2*k.pause, firstPause), longestPause)
 	now := time.Now()
 	k.probes.done = false
 	for _, h := range due {
-		h.due, h.failed = now.Add(k.pause), nil
+		h.pause = min(max(2*h.pause, firstPause), longestPause)
+		h.due, h.failed = now.Add(h.pause), nil
 		if h.mapping.External.IsValid() {
 			h.due = now.Add(max(h.mapping.Until.Sub(now)/2, soonest))
 		}

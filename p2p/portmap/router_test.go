@@ -93,6 +93,21 @@ func TestMappingsEndWithUnmapAndClose(t *testing.T) {
 	}
 }
 
+func TestRebootIsSeenAtTheNextRequest(t *testing.T) {
+	s := router(t, portmaptest.Config{External: outside})
+	for _, c := range []client{&pcp{server: s.Addr()}, &natpmp{server: s.Addr()}} {
+		for _, want := range []bool{false, false, true, false} {
+			if want {
+				s.Reboot()
+			}
+			a := ask{proto: UDP, port: uint16(c.protocol()), lifetime: time.Hour}
+			if r, err := c.request(testContext(t), a); err != nil || r.forgot != want {
+				t.Errorf("%v: forgot = %v, %v, want %v", c.protocol(), r.forgot, err, want)
+			}
+		}
+	}
+}
+
 func TestClosedMapper(t *testing.T) {
 	m := New(Config{})
 	m.Close()
