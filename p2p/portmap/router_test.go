@@ -94,8 +94,14 @@ func TestMappingsEndWithUnmapAndClose(t *testing.T) {
 }
 
 func TestRebootIsSeenAtTheNextRequest(t *testing.T) {
-	s := router(t, portmaptest.Config{External: outside})
-	for _, c := range []client{&pcp{server: s.Addr()}, &natpmp{server: s.Addr()}} {
+	for _, c := range []client{&pcp{}, &natpmp{}} {
+		s := router(t, portmaptest.Config{External: outside})
+		switch c := c.(type) {
+		case *pcp:
+			c.server = s.Addr()
+		case *natpmp:
+			c.server = s.Addr()
+		}
 		for _, want := range []bool{false, false, true, false} {
 			if want {
 				s.Reboot()

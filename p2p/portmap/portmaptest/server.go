@@ -25,7 +25,8 @@ type Config struct {
 
 	// Action makes a mapping, or renews it, or ends it if lifetime is zero. An
 	// error refuses it: a Code with that result code, any other for want of
-	// resources. If nil, nothing is done. It is called by one goroutine.
+	// resources. If nil, nothing is done. It is called by one
+	// goroutine, and must not call the Server.
 	Action func(proto string, internal netip.AddrPort, external uint16, lifetime time.Duration) error
 }
 
