@@ -52,7 +52,8 @@ func (p *poll) read() (State, error) {
 		}
 		s.Interfaces = append(s.Interfaces, Interface{i.Index, i.Name, i.Flags, i.MTU, prefixes(addrs)})
 	}
-	for _, target := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
+	// Addresses that no one has in a network of their own (RFC 7535).
+	for _, target := range []string{"192.31.196.1:9", "[2001:4:112::1]:9"} {
 		if r, ok := routeTo(target, s.Interfaces); ok {
 			s.Defaults = append(s.Defaults, r)
 		}
@@ -71,9 +72,8 @@ func prefixes(addrs []net.Addr) []netip.Prefix {
 	return out
 }
 
-// routeTo returns the route by which the system would go to an address that is
-// nowhere, and so by default. It sends nothing: a datagram socket is connected
-// by looking up the route.
+// routeTo returns the route by which the system would go to an address. It sends
+// nothing: a datagram socket is connected by looking up the route.
 func routeTo(target string, among []Interface) (Route, bool) {
 	c, err := net.Dial("udp", target)
 	if err != nil {

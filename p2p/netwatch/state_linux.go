@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -50,11 +49,17 @@ func (k *kernel) list() (State, error) {
 			of[a.LinkIndex] = append(of[a.LinkIndex], p)
 		}
 	}
+	vrf := map[int]bool{}
+	for _, l := range links {
+		vrf[l.Attrs().Index] = l.Type() == "vrf"
+	}
 	var s State
 	for _, l := range links {
 		a := l.Attrs()
 		names[a.Index] = a.Name
-		if !isPort(l, links) {
+		// The port of a bridge or the like leaves its addresses to that; one of
+		// a VRF has its own.
+		if a.MasterIndex == 0 || vrf[a.MasterIndex] {
 			s.Interfaces = append(s.Interfaces, Interface{a.Index, a.Name, flagsOf(a), a.MTU, of[a.Index]})
 		}
 	}
@@ -69,15 +74,6 @@ func flagsOf(a *netlink.LinkAttrs) net.Flags {
 		flags |= net.FlagRunning
 	}
 	return flags
-}
-
-// isPort tells whether a link belongs to a bridge or the like, which has the
-// addresses that are used. Only a VRF leaves its members theirs.
-func isPort(l netlink.Link, links []netlink.Link) bool {
-	master := l.Attrs().MasterIndex
-	return master != 0 && slices.ContainsFunc(links, func(m netlink.Link) bool {
-		return m.Attrs().Index == master && m.Type() != "vrf"
-	})
 }
 
 // defaults lists the default routes of the main table. A machine may have a

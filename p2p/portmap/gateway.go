@@ -9,14 +9,14 @@ import (
 	"github.com/libp2p/go-netroute"
 )
 
-// A uplink is how this machine goes to the rest of the world.
+// An uplink is how this machine goes to the rest of the world.
 type uplink struct {
 	gateway, local netip.Addr
 }
 
-// far is an address that is nowhere, and so is gone to by default. Nothing is
-// ever sent to it.
-var far = net.IPv4(192, 0, 2, 1)
+// far is an address that no one has in a network of their own, and so is gone to
+// by default: that of RFC 7535. Nothing is ever sent to it.
+var far = net.IPv4(192, 31, 196, 1)
 
 func findUplink() (uplink, error) {
 	routes, err := netroute.New()

@@ -112,10 +112,17 @@ func startRouter(t *testing.T) *portmaptest.Server {
 		server *portmaptest.Server
 		err    error
 	}
+	// The namespace is passed on as a file, since the thread below may be the
+	// one that the process is known by.
+	here, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
 	done := make(chan started)
 	go func() {
 		runtime.LockOSThread()
-		s, err := routerHere()
+		s, err := routerHere(here)
 		done <- started{s, err}
 	}()
 	r := <-done
@@ -150,12 +157,13 @@ func address(s string) *netlink.Addr {
 	return a
 }
 
-func routerHere() (*portmaptest.Server, error) {
+// routerHere moves the thread to a new namespace, and leads from there to the
+// host's.
+func routerHere(host *os.File) (*portmaptest.Server, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, err
 	}
-	// The process as a whole is still in the host's namespace.
-	v := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "host", PeerNamespace: netlink.NsPid(os.Getpid())}
+	v := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "host", PeerNamespace: netlink.NsFd(int(host.Fd()))}
 	v.Name = "router"
 	if err := netlink.LinkAdd(v); err != nil {
 		return nil, err
