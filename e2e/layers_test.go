@@ -69,7 +69,7 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p/p2p/security", []string{"p2p"}, false, "only p2p chooses how bytes go"},
 	{"github.com/libp2p/go-libp2p/p2p/transport", []string{"p2p", "p2p/unixsock"}, false, "only p2p chooses how bytes go"},
 	{"github.com/quic-go/quic-go", []string{"p2p"}, false, "only p2p chooses how bytes go"},
-	{"github.com/vishvananda/netlink", []string{"p2p/netwatch"}, true, "only netwatch asks the kernel about networks, so that they are seen alike"},
+	{"github.com/vishvananda/netlink", []string{"p2p/netwatch", "e2e/lab"}, true, "only netwatch asks the kernel about networks, and only the lab makes any"},
 	{"github.com/libp2p/go-netroute", []string{"p2p/portmap"}, false, "only portmap talks to the gateway"},
 	{"github.com/huin/goupnp", []string{"p2p/portmap"}, false, "only portmap talks to the gateway"},
 	{"github.com/libp2p/go-libp2p-kad-dht", []string{"dht"}, false, "only dht knows kad-dht, so that it can change"},
@@ -81,7 +81,6 @@ var places = []place{
 	{"github.com/prometheus/client_golang", []string{"p2p", "overlay"}, true, "others are given figures by these"},
 	{"github.com/spf13/cobra", []string{"cmd"}, false, "only the command has commands"},
 	{"github.com/spf13/pflag", []string{"cmd", "e2e"}, false, "only programs have flags"},
-	{"github.com/vishvananda/netlink", []string{"p2p", "e2e/lab"}, true, "only p2p watches networks, and only the lab makes any"},
 	{"github.com/vishvananda/netns", []string{"e2e/lab"}, false, "only the lab makes networks"},
 	{"github.com/stretchr/testify", nil, false, "compare with if, and say call = got, want want"},
 }
