@@ -53,7 +53,7 @@ var upgradeWaits = []time.Duration{500 * time.Millisecond, 2 * time.Second, 5 * 
 type offer struct {
 	nat   [2]NAT // of IPv4 and of IPv6; only what kind they are
 	addrs []multiaddr.Multiaddr
-	took  time.Duration // to find out, in milliseconds, at most 65 s
+	took  time.Duration // to find out, in microseconds
 }
 
 func (o offer) marshal() ([]byte, error) {
@@ -63,7 +63,7 @@ func (o offer) marshal() ([]byte, error) {
 		b.AddUint8(uint8(n.Filtering))
 		b.AddUint8(uint8(n.UDP))
 	}
-	b.AddUint16(uint16(min(o.took.Milliseconds(), 1<<16-1)))
+	b.AddUint32(uint32(min(o.took.Microseconds(), 1<<32-1)))
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, a := range o.addrs {
 			b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(a.Bytes()) })
@@ -86,12 +86,12 @@ func parseOffer(data []byte) (o offer, err error) {
 		}
 		o.nat[i] = NAT{Mapping: Mapping(m), Filtering: Filtering(f), UDP: Verdict(u)}
 	}
-	var took uint16
+	var took uint32
 	var list cryptobyte.String
-	if !s.ReadUint16(&took) || !s.ReadUint16LengthPrefixed(&list) || !s.Empty() {
+	if !s.ReadUint32(&took) || !s.ReadUint16LengthPrefixed(&list) || !s.Empty() {
 		return o, errUpgrade
 	}
-	o.took = time.Duration(took) * time.Millisecond
+	o.took = time.Duration(took) * time.Microsecond
 	for !list.Empty() {
 		var raw cryptobyte.String
 		if !list.ReadUint8LengthPrefixed(&raw) || len(o.addrs) == maxOffered {
@@ -407,8 +407,14 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 	for i, addr := range u.worthTrying(there.addrs) {
 		wg.Go(func() {
 			switch delay := time.Duration(i) * tryStagger; {
-			case isQUIC(addr) && !client && u.node.outside(addr):
-				u.punch(ctx, addr)
+			case isQUIC(addr) && u.node.outside(addr):
+				// Both at this very moment: what comes to a router before anything
+				// has gone out may take the port that is about to be used.
+				if client {
+					u.dial(ctx, addr, id)
+				} else {
+					u.punch(ctx, addr)
+				}
 			case !client && !u.wait(ctx, followerWait+delay), client && !u.wait(ctx, delay):
 			default:
 				u.dial(ctx, addr, id)
