@@ -105,8 +105,8 @@ type Sight struct {
 	At       time.Time
 	External netip.AddrPort // where a datagram came from; invalid if none came
 	Other    netip.AddrPort // where one to another port of the peer came from
-	Heard    Verdict        // whether a datagram came in from that port before one was sent there
-	Unasked  Verdict        // whether one came in from the peer before any was sent to it
+	Heard    Verdict        // whether a datagram came in from a port of the peer that none was sent to
+	Unasked  Verdict        // whether one came in before any was sent to the peer at all
 	TCP      Verdict        // whether the peer could connect to the node's TCP port
 }
 

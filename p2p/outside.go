@@ -37,8 +37,8 @@ const (
 	// The second byte of a datagram: which of them it is.
 	datagramMain    = 0 // to the peer's QUIC port
 	datagramOther   = 1 // to its other port
-	datagramHeard   = 2 // from its other port
-	datagramUnasked = 3 // from its QUIC port, before any was sent there
+	datagramHeard   = 2 // from a third port of it, to which none is ever sent
+	datagramUnasked = 3 // from there, before any was sent to the peer
 
 	// What the peer reports.
 	reportMain  = 1
@@ -586,16 +586,22 @@ func (w *watching) run(ctx context.Context) error {
 	arrivals, forget := w.eye.expect(w.request.token)
 	defer forget()
 	var offer sightOffer
-	var other net.PacketConn
+	var other, third net.PacketConn
 	if w.socket != nil {
-		if u := w.request.unasked; u.IsValid() && u.Addr() == w.seen {
-			w.send(w.socket, datagramUnasked, u)
-		}
 		var err error
 		if other, err = net.ListenPacket("udp", net.JoinHostPort(unspecifiedFor(w.seen), "0")); err != nil {
 			return err
 		}
 		defer other.Close()
+		// What comes to a router from a port may take the mapping to that port, so
+		// the peer sends nothing to where this comes from.
+		if third, err = net.ListenPacket("udp", net.JoinHostPort(unspecifiedFor(w.seen), "0")); err != nil {
+			return err
+		}
+		defer third.Close()
+		if u := w.request.unasked; u.IsValid() && u.Addr() == w.seen {
+			w.send(third, datagramUnasked, u)
+		}
 		offer = sightOffer{w.socket.port, uint16(other.LocalAddr().(*net.UDPAddr).Port)}
 		w.eye.node.start(func() { w.eye.read(other) })
 	}
@@ -628,7 +634,7 @@ func (w *watching) run(ctx context.Context) error {
 				main = true
 				err = w.report(sightReport{kind: reportMain, from: a.from})
 				if a.from.Addr() == w.seen {
-					w.send(other, datagramHeard, a.from)
+					w.send(third, datagramHeard, a.from)
 				}
 			case a.kind == datagramOther && !alt:
 				alt = true
