@@ -3,9 +3,11 @@ package lab
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -202,7 +204,14 @@ func (n *namespace) nft(rules string) error {
 
 // bridge makes a bridge that is up.
 func (n *namespace) bridge(name string) error {
-	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs(name)}); err != nil {
+	// All ports get what is for many: who wants it, a bridge learns too late for
+	// ports that come and go.
+	snoop := false
+	b := &netlink.Bridge{LinkAttrs: attrs(name), MulticastSnooping: &snoop}
+	// Without an address of its own a bridge has that of a port, and another when
+	// ports change, of which its neighbours don't hear.
+	b.HardwareAddr = binary.BigEndian.AppendUint32(net.HardwareAddr{0x02, 0}, rand.Uint32())
+	if err := n.nl.LinkAdd(b); err != nil {
 		return fmt.Errorf("bridge %s in %s: %w", name, n.name, err)
 	}
 	// Frames on a bridge are not to pass the rules and the connection tracking

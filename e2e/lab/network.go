@@ -165,6 +165,11 @@ func (p *port) startEmulating() error {
 	if err := ns.bridge(inner); err != nil {
 		return err
 	}
+	// The kernel answers on any device for all addresses that it has, and who
+	// believed this one would send past the link.
+	if err := ns.sysctl("net/ipv4/conf/"+inner+"/arp_ignore=8", "net/ipv6/conf/"+inner+"/disable_ipv6=1"); err != nil {
+		return err
+	}
 	near, err := ns.tap(fmt.Sprint("u", p.id), inner)
 	if err != nil {
 		return err
