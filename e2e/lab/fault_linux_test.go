@@ -49,6 +49,10 @@ func TestDownTakesAMachineOffAndUpPutsItBack(t *testing.T) {
 			if !silent(t, conn, server) {
 				t.Error("b reaches a while down")
 			}
+			if tt.name != "router" {
+				b.ChangeAddress()
+				conn = listen(t, b, b.Addr())
+			}
 			up()
 			if !reaches(t, conn, server) {
 				t.Error("b doesn't reach a when up again")

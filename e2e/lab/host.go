@@ -74,6 +74,11 @@ func (n *node) configure() error {
 	if err := n.ns.address(n.device, addrs...); err != nil {
 		return err
 	}
+	if !n.port.down {
+		if err := n.ns.local(addrs...); err != nil {
+			return err
+		}
+	}
 	if n.addr4.IsValid() {
 		if err := n.ns.route(all4, net.gateway4); err != nil {
 			return err
@@ -171,19 +176,14 @@ func (n *node) Do(f func() error) error {
 // Down takes the cable's carrier away, as pulling it out does. Addresses and
 // routes stay, as far as the kernel keeps them.
 func (n *node) Down() {
-	n.lab.mu.Lock()
-	p := n.port
-	n.lab.mu.Unlock()
-	n.change("down", func() error { return p.net.ns.down(p.name()) })
+	n.change("down", func() error {
+		n.port.down = true
+		return n.port.net.ns.down(n.port.name())
+	})
 }
 
 // Up undoes Down.
-func (n *node) Up() {
-	n.lab.mu.Lock()
-	p := n.port
-	n.lab.mu.Unlock()
-	n.change("up", func() error { return p.net.ns.up(p.name()) })
-}
+func (n *node) Up() { n.change("up", func() error { return n.port.up() }) }
 
 // SetLink sets how packets go between it and its network, the same both ways.
 // A link is kept until another is set, also over a move.
@@ -199,7 +199,7 @@ func (n *node) SetLinks(out, in Link) {
 func (h *Host) ChangeAddress() { h.change("change address", h.readdress) }
 
 // MoveTo unplugs the host and plugs it in behind another router, or on the
-// Internet if that is nil. Its device stays and gets new addresses.
+// Internet if that is nil. Its device stays, is up, and gets new addresses.
 func (h *Host) MoveTo(r *Router) {
 	to := h.lab.internet
 	if r != nil {
@@ -232,7 +232,7 @@ func (p *port) moveTo(to *network) error {
 	if err := to.ns.plug(p.name(), to.bridge); err != nil {
 		return err
 	}
-	if err := to.ns.up(p.name()); err != nil {
+	if err := p.up(); err != nil {
 		return err
 	}
 	if err := p.node.readdress(); err != nil {

@@ -114,7 +114,7 @@ func removeNamespaces(names ...string) error {
 	for _, name := range names {
 		file := filepath.Join(namedDir, name)
 		// A maker that was killed may have left a file that nothing is mounted on.
-		if err := unix.Unmount(file, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+		if err := unix.Unmount(file, unix.MNT_DETACH); ignore(err, unix.EINVAL, unix.ENOENT) != nil {
 			errs = append(errs, &os.PathError{Op: "unmount", Path: file, Err: err})
 		}
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -122,6 +122,16 @@ func removeNamespaces(names ...string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ignore returns the error unless it is one of those.
+func ignore(err error, these ...unix.Errno) error {
+	for _, e := range these {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
 }
 
 // sweep removes what labs of dead processes left behind.
@@ -222,6 +232,30 @@ func (n *namespace) bridge(name string) error {
 	return n.up(name)
 }
 
+// anchor keeps a bridge live that the namespace sends by. A bridge is live when
+// a port is, and the kernel may take a second to note a change of that.
+func (n *namespace) anchor(bridge string) error {
+	port, end := bridge+"-a", bridge+"-z"
+	veth := netlink.NewVeth(attrs(port))
+	veth.PeerName = end
+	if err := n.nl.LinkAdd(veth); err != nil {
+		return fmt.Errorf("port of bridge %s in %s: %w", bridge, n.name, err)
+	}
+	// The end is to be deaf and dumb.
+	if err := errors.Join(
+		n.sysctl("net/ipv6/conf/"+end+"/disable_ipv6=1"),
+		n.with(end, "no ARP", n.nl.LinkSetARPOff),
+		n.up(end), n.up(port),
+	); err != nil {
+		return err
+	}
+	if err := n.live(port); err != nil {
+		return err
+	}
+	// Only a bridge that is made up when a port is live is live at once.
+	return errors.Join(n.down(bridge), n.plug(port, bridge), n.up(bridge))
+}
+
 // cable joins two namespaces: inside is a device, outside a port of a bridge.
 func cable(inside *namespace, device string, outside *namespace, port, bridge string) error {
 	veth := netlink.NewVeth(attrs(port))
@@ -244,7 +278,10 @@ func cable(inside *namespace, device string, outside *namespace, port, bridge st
 			return fmt.Errorf("%s in %s: segments: %w", end.name, end.ns.name, err)
 		}
 	}
-	return errors.Join(outside.plug(port, bridge), outside.up(port), inside.up(device))
+	if err := errors.Join(inside.up(device), outside.plug(port, bridge), outside.up(port)); err != nil {
+		return err
+	}
+	return errors.Join(outside.live(port), inside.live(device))
 }
 
 func attrs(name string) netlink.LinkAttrs {
@@ -275,6 +312,29 @@ func (n *namespace) with(name, what string, f func(netlink.Link) error) error {
 func (n *namespace) up(name string) error   { return n.with(name, "up", n.nl.LinkSetUp) }
 func (n *namespace) down(name string) error { return n.with(name, "down", n.nl.LinkSetDown) }
 
+// live waits until a device has its carrier.
+func (n *namespace) live(name string) error {
+	return poll(func() (bool, error) {
+		link, err := n.link(name)
+		return err == nil && link.Attrs().OperState == netlink.OperUp, err
+	}, name+" in "+n.name+" has no carrier")
+}
+
+// poll waits for what the kernel does when it finds time, often at once.
+func poll(done func() (bool, error), otherwise string) error {
+	const patience = 5 * time.Second
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for start := time.Now(); ; <-tick.C {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		if time.Since(start) > patience {
+			return fmt.Errorf("%s after %v", otherwise, patience)
+		}
+	}
+}
+
 func (n *namespace) remove(name string) error { return n.with(name, "removal", n.nl.LinkDel) }
 
 // plug makes a device a port of a bridge.
@@ -304,7 +364,7 @@ func (n *namespace) address(device string, addrs ...netip.Prefix) error {
 			if a.IP.IsLinkLocalUnicast() {
 				continue
 			}
-			if err := n.nl.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			if err := n.nl.AddrDel(l, &a); ignore(err, unix.EADDRNOTAVAIL) != nil {
 				return err
 			}
 		}
@@ -319,6 +379,20 @@ func (n *namespace) address(device string, addrs ...netip.Prefix) error {
 		}
 		return nil
 	})
+}
+
+// local waits until packets to addresses are taken in. Those of IPv6 can be sent
+// from before.
+func (n *namespace) local(addrs ...netip.Prefix) error {
+	for _, p := range addrs {
+		if err := poll(func() (bool, error) {
+			routes, err := n.nl.RouteGet(p.Addr().AsSlice())
+			return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, ignore(err, unix.ENETUNREACH)
+		}, p.Addr().String()+" is not local"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // route sends packets for a prefix through a gateway.
@@ -347,11 +421,7 @@ func (n *namespace) shape(device string, rate int64, queue int) error {
 	return n.with(device, "rate", func(l netlink.Link) error {
 		at := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
 		if rate == 0 {
-			err := n.nl.QdiscDel(&netlink.Tbf{QdiscAttrs: at})
-			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-				return nil // there was none
-			}
-			return err
+			return ignore(n.nl.QdiscDel(&netlink.Tbf{QdiscAttrs: at}), unix.ENOENT, unix.EINVAL) // there was none
 		}
 		bytes := uint64(rate) / 8
 		return n.nl.QdiscReplace(&netlink.Tbf{

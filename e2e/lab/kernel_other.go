@@ -35,11 +35,14 @@ func (*namespace) sysctl(...string) error                { return errOther }
 func (*namespace) nft(string) error                      { return errOther }
 func (*namespace) bridge(string) error                   { return errOther }
 func (*namespace) up(string) error                       { return errOther }
+func (*namespace) live(string) error                     { return errOther }
+func (*namespace) anchor(string) error                   { return errOther }
 func (*namespace) down(string) error                     { return errOther }
 func (*namespace) remove(string) error                   { return errOther }
 func (*namespace) plug(string, string) error             { return errOther }
 func (*namespace) give(string, *namespace) error         { return errOther }
 func (*namespace) address(string, ...netip.Prefix) error { return errOther }
+func (*namespace) local(...netip.Prefix) error           { return errOther }
 func (*namespace) route(netip.Prefix, netip.Addr) error  { return errOther }
 func (*namespace) forget() error                         { return errOther }
 func (*namespace) shape(string, int64, int) error        { return errOther }

@@ -126,7 +126,8 @@ func (n NAT) rules(wan netip.Addr, lan netip.Prefix, boots int) string {
 	}
 	life := fmt.Sprintf("timeout %ds", int(timeout.Seconds()))
 
-	add(true, "flush ruleset", "table inet lab {")
+	// A table is made so that there is one to delete.
+	add(true, "table inet lab", "delete table inet lab", "table ip lab", "delete table ip lab", "table inet lab {")
 	add(n.Kind == AddressRestricted, "set contacts { type ipv4_addr . ipv4_addr . inet_service; flags dynamic,timeout; "+life+"; size 65536; }")
 	add(true, "chain input { type filter hook input priority 0; policy accept;")
 	add(nat && !n.OpenInput,

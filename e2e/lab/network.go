@@ -22,6 +22,7 @@ type network struct {
 	hosts  int // that were ever given an address
 	ports  []*port
 	cuts   [][2]int // from which port nothing comes to which
+	faults string   // the rules that are loaded
 	prober *prober
 }
 
@@ -36,6 +37,9 @@ func (n *network) start() error {
 	if err := n.ns.bridge(n.bridge); err != nil {
 		return err
 	}
+	if err := n.ns.anchor(n.bridge); err != nil {
+		return err
+	}
 	addrs := []netip.Prefix{netip.PrefixFrom(n.gateway4, n.net4.Bits())}
 	if n.net6.IsValid() {
 		addrs = append(addrs, netip.PrefixFrom(n.gateway6, n.net6.Bits()))
@@ -43,7 +47,7 @@ func (n *network) start() error {
 	if err := n.ns.address(n.bridge, addrs...); err != nil {
 		return err
 	}
-	return n.ns.nft("table bridge faults { }\n")
+	return n.ns.local(addrs...)
 }
 
 // free returns the next addresses of the network.
@@ -74,11 +78,21 @@ type port struct {
 	net  *network
 	node *node
 
+	down     bool // by Down
 	out, in  Link // from the node, and to it
 	emulator *emulator
 }
 
 func (p *port) name() string { return fmt.Sprint("p", p.id) }
+
+// up makes the cable carry packets, and waits until it does.
+func (p *port) up() error {
+	if err := p.net.ns.up(p.name()); err != nil {
+		return err
+	}
+	p.down = false
+	return errors.Join(p.net.ns.live(p.name()), p.node.ns.live(p.node.device))
+}
 
 // tap is the device that is plugged in instead while the link is emulated.
 func (p *port) tap() string { return fmt.Sprint("t", p.id) }
@@ -99,7 +113,9 @@ func (n *network) setFaults() error {
 		if p.net != n {
 			continue
 		}
-		fmt.Fprintf(&in, "iifname %s meta mark set %d\n", p.names(), p.id)
+		if slices.ContainsFunc(n.cuts, func(c [2]int) bool { return c[0] == p.id }) {
+			fmt.Fprintf(&in, "iifname %s meta mark set %d\n", p.names(), p.id)
+		}
 		for _, w := range []struct {
 			rules *strings.Builder
 			match string
@@ -122,9 +138,19 @@ func (n *network) setFaults() error {
 		}
 	}
 	const neighbours = "ether type arp accept\nicmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept\n"
-	return n.ns.nft("delete table bridge faults\ntable bridge faults {\n" +
-		"chain from { type filter hook prerouting priority 0; policy accept;\n" + neighbours + in.String() + "}\n" +
-		"chain to { type filter hook postrouting priority 0; policy accept;\n" + neighbours + out.String() + "}\n}\n")
+	rules := ""
+	if in.Len() > 0 || out.Len() > 0 {
+		rules = "chain from { type filter hook prerouting priority 0; policy accept;\n" + neighbours + in.String() + "}\n" +
+			"chain to { type filter hook postrouting priority 0; policy accept;\n" + neighbours + out.String() + "}\n"
+	}
+	if rules == n.faults {
+		return nil
+	}
+	if err := n.ns.nft("table bridge faults\ndelete table bridge faults\ntable bridge faults {\n" + rules + "}\n"); err != nil {
+		return err
+	}
+	n.faults = rules
+	return nil
 }
 
 // setLinks makes the port's links what they are to be.

@@ -70,13 +70,6 @@ func (r *Router) load() error {
 	if err := r.ns.nft(r.nat.rules(r.addr4, r.lan.net4, r.boots)); err != nil {
 		return err
 	}
-	// The rules of the LAN's bridge went with the others.
-	if err := r.ns.nft("table bridge faults { }\n"); err != nil {
-		return err
-	}
-	if err := r.lan.setFaults(); err != nil {
-		return err
-	}
 	if r.nat.Kind == None {
 		return nil
 	}
