@@ -37,9 +37,12 @@
 // [Host.Down], [Host.MoveTo], [Host.ChangeAddress], [Router.ChangeAddress],
 // [Router.Reboot]. [Lab.Cut] is for what happens between two.
 //
-// Each cable carries packets one by one, without the kernel's shortcuts of long
-// segments, so loss and rate are those of packets. The price is that a machine
-// moves less in here than over its loopback.
+// A link's delay is kept within half a millisecond on a machine that has time
+// for it, and a link takes up to some hundred Mbit/s, above which it is the
+// machine that is measured. Links without delay are the kernel's, and cost less.
+// While one of them loses packets, or those that are too long, all cables of the
+// lab carry packets one by one, which takes more time than the long segments that
+// the kernel likes to make of them.
 //
 // # What there is not
 //

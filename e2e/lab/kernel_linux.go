@@ -264,24 +264,20 @@ func cable(inside *namespace, device string, outside *namespace, port, bridge st
 	if err := outside.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("cable from %s to %s: %w", outside.name, inside.name, err)
 	}
-	// Packets go over the cable as they would over a wire, each by itself, so
-	// that the loss of one is the loss of one and a length is that of a packet.
-	for _, end := range []struct {
-		ns   *namespace
-		name string
-	}{{inside, device}, {outside, port}} {
-		link, err := end.ns.link(end.name)
-		if err != nil {
-			return err
-		}
-		if err := end.ns.nl.LinkSetGSOMaxSegs(link, 1); err != nil {
-			return fmt.Errorf("%s in %s: segments: %w", end.name, end.ns.name, err)
-		}
-	}
 	if err := errors.Join(inside.up(device), outside.plug(port, bridge), outside.up(port)); err != nil {
 		return err
 	}
 	return errors.Join(outside.live(port), inside.live(device))
+}
+
+// segment makes a device send packets one by one, or again as the kernel likes
+// to, many of a connection as if they were one.
+func (n *namespace) segment(device string, on bool) error {
+	most := 65535 // as it is with a new device
+	if on {
+		most = 1
+	}
+	return n.with(device, "segments", func(l netlink.Link) error { return n.nl.LinkSetGSOMaxSegs(l, most) })
 }
 
 func attrs(name string) netlink.LinkAttrs {

@@ -37,6 +37,7 @@ func (*namespace) bridge(string) error                   { return errOther }
 func (*namespace) up(string) error                       { return errOther }
 func (*namespace) live(string) error                     { return errOther }
 func (*namespace) anchor(string) error                   { return errOther }
+func (*namespace) segment(string, bool) error            { return errOther }
 func (*namespace) down(string) error                     { return errOther }
 func (*namespace) remove(string) error                   { return errOther }
 func (*namespace) plug(string, string) error             { return errOther }

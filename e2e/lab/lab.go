@@ -45,6 +45,8 @@ type Lab struct {
 	spaces  []*namespace
 	routers []*Router
 	all     []*port
+
+	segmented bool // cables carry packets one by one
 }
 
 // Number of the last namespace that this process made.

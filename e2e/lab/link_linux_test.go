@@ -306,6 +306,26 @@ func TestLinkLosesWhatIsTooLong(t *testing.T) {
 	}
 }
 
+// The kernel makes long segments of what a connection sends, that no cable would
+// carry: a link is to see the packets.
+func TestLinkSeesPacketsAndNotSegments(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		link Link
+	}{
+		{"in the kernel", Link{MTU: 1500}},
+		{"emulated", Link{MTU: 1500, Delay: time.Millisecond}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, a, b := pair(t)
+			b.SetLink(tt.link)
+			if got := transfer(t, a, b, 20<<20); got < 30e6 {
+				t.Errorf("carried %.0f bit/s, want as much as with no MTU", got)
+			}
+		})
+	}
+}
+
 func TestLinkIsChangedWhileInUse(t *testing.T) {
 	_, a, b := pair(t)
 	server, conn := echo(t, b, b.Addr()), listen(t, a, a.Addr())

@@ -160,7 +160,7 @@ func (p *port) setLinks(out, in Link) error {
 	emulated := p.emulated()
 	if was && emulated {
 		p.emulator.set(out, in)
-		return p.net.setFaults()
+		return nil
 	}
 	p.stopEmulating()
 	outRate, inRate := out.Rate, in.Rate
@@ -182,7 +182,35 @@ func (p *port) setLinks(out, in Link) error {
 			return err
 		}
 	}
+	if err := p.net.lab.segment(); err != nil {
+		return err
+	}
 	return p.net.setFaults()
+}
+
+// counts tells whether the kernel's rules for the links are about packets, each
+// by itself.
+func (p *port) counts() bool {
+	return !p.emulated() && (p.out.Loss > 0 || p.in.Loss > 0 || p.out.MTU > 0 || p.in.MTU > 0)
+}
+
+// segment has all cables carry packets one by one while that matters to a link:
+// the loss of one is to be the loss of one, and a length that of a packet.
+func (l *Lab) segment() error {
+	on := slices.ContainsFunc(l.all, (*port).counts)
+	if on == l.segmented {
+		return nil
+	}
+	l.segmented = on
+	var errs []error
+	for _, p := range l.all {
+		errs = append(errs, p.segment(on))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *port) segment(on bool) error {
+	return errors.Join(p.node.ns.segment(p.node.device, on), p.net.ns.segment(p.name(), on))
 }
 
 // A link between two bridges: the first has only the port.
@@ -237,12 +265,15 @@ func (n *network) cut(from, to *port, on bool) error {
 func (n *network) plug(nd *node) error {
 	n.lab.ports++
 	p := &port{id: n.lab.ports, net: n, node: nd}
-	n.lab.all = append(n.lab.all, p)
 	nd.port = p
 	if err := cable(nd.ns, nd.device, n.ns, p.name(), n.bridge); err != nil {
 		return err
 	}
+	n.lab.all = append(n.lab.all, p)
 	n.ports = append(n.ports, p)
+	if err := p.segment(n.lab.segmented); err != nil {
+		return err
+	}
 	if err := n.setFaults(); err != nil {
 		return err
 	}
