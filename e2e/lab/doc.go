@@ -27,10 +27,10 @@
 //
 // The Internet is 5.0.0.0/8 and 2a00:db::/32, of which nobody outside sees
 // anything. It joins all that are on it at the speed of the machine, and answers
-// for addresses that nobody has. Hosts behind a NAT are in 10.0.0.0/8, or
-// in 100.64.0.0/10 if it is a carrier's, in a /24 for each router. Behind a router without NAT
-// they are in 45.0.0.0/8, which the Internet finds. Where there is IPv6 behind a
-// router it is in 2a01:db::/32.
+// for addresses that nobody has. Hosts behind a NAT are in 10.0.0.0/8, or in
+// 100.64.0.0/10 if it is a carrier's, in a /24 for each router. Behind a router
+// without NAT they are in 45.0.0.0/8, which the Internet finds. Where there is
+// IPv6 behind a router it is in 2a01:db::/32.
 //
 // What happens on the way between a machine and its network is a [Link], which
 // can be set and changed at any time. Faults that happen to a machine are methods:

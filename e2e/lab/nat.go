@@ -44,8 +44,9 @@ type NAT struct {
 	// Kind is what the router does to addresses of IPv4.
 	Kind Kind
 
-	// Hairpin lets hosts behind the router reach each other at their public
-	// addresses. Such packets are not filtered, and seem to come from outside.
+	// Hairpin lets hosts behind the router reach each other by UDP at their
+	// public addresses. Such packets are not filtered, and seem to come from
+	// outside.
 	Hairpin bool
 
 	// OpenInput makes a router that answers packets to itself that nobody asked
@@ -68,11 +69,13 @@ type NAT struct {
 	OnlyTCP443 bool
 
 	// UDPTimeout is how long a mapping lives without a packet, in whole seconds.
-	// Zero means 30 seconds, and 120 once packets went both ways.
+	// Zero means 30 seconds, and 120 once packets went both ways; cones let in
+	// others for 120 in any case.
 	UDPTimeout time.Duration
 
 	// IPv6 gives hosts behind the router public addresses of IPv6 too, which are
-	// not translated. Unless Kind is None, only answers are let in.
+	// not translated, and lets in only answers. Where Kind is None hosts have
+	// them anyhow, and all is let in. Behind a router that has none there are none.
 	IPv6 bool
 
 	// Carrier puts the hosts and routers behind this one in 100.64.0.0/10,
@@ -95,6 +98,16 @@ func (n NAT) String() string {
 		}
 	}
 	return strings.Join(words, ", ")
+}
+
+// timeouts returns how many seconds a connection of UDP is remembered that had
+// packets one way, and both.
+func (n NAT) timeouts() (oneWay, bothWays int) {
+	if n.UDPTimeout == 0 {
+		return 30, 120
+	}
+	s := max(1, int(n.UDPTimeout.Seconds()))
+	return s, s
 }
 
 // cone tells whether others than the peers of a connection may send to a port.
@@ -120,11 +133,8 @@ func (n NAT) rules(wan netip.Addr, lan netip.Prefix, boots int) string {
 		}
 	}
 	nat := n.Kind != None
-	timeout := 120 * time.Second
-	if n.UDPTimeout != 0 {
-		timeout = n.UDPTimeout
-	}
-	life := fmt.Sprintf("timeout %ds", int(timeout.Seconds()))
+	_, timeout := n.timeouts()
+	life := fmt.Sprintf("timeout %ds", timeout)
 
 	// A table is made so that there is one to delete.
 	add(true, "table inet lab", "delete table inet lab", "table ip lab", "delete table ip lab", "table inet lab {")

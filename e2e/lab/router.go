@@ -3,7 +3,6 @@ package lab
 import (
 	"fmt"
 	"net/netip"
-	"time"
 )
 
 // A Router joins a network behind it, its LAN, with the one that it is in, its
@@ -73,13 +72,10 @@ func (r *Router) load() error {
 	if r.nat.Kind == None {
 		return nil
 	}
-	single, both := 30*time.Second, 120*time.Second
-	if r.nat.UDPTimeout != 0 {
-		single, both = r.nat.UDPTimeout, r.nat.UDPTimeout
-	}
+	oneWay, bothWays := r.nat.timeouts()
 	return r.ns.sysctl(
-		fmt.Sprintf("net/netfilter/nf_conntrack_udp_timeout=%d", int(single.Seconds())),
-		fmt.Sprintf("net/netfilter/nf_conntrack_udp_timeout_stream=%d", int(both.Seconds())))
+		fmt.Sprintf("net/netfilter/nf_conntrack_udp_timeout=%d", oneWay),
+		fmt.Sprintf("net/netfilter/nf_conntrack_udp_timeout_stream=%d", bothWays))
 }
 
 // announce makes the networks above know the way to public addresses behind the
