@@ -53,6 +53,7 @@ func newNamespace(name string) (_ *namespace, err error) {
 		if err != nil {
 			err = fmt.Errorf("namespace %s: %w", name, err)
 			n.close()
+			err = errors.Join(err, removeNamespaces(name))
 		}
 	}()
 	// NewNamed moves the thread, which therefore is given up.
@@ -74,20 +75,19 @@ func newNamespace(name string) (_ *namespace, err error) {
 		"net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/default/rp_filter=0",
 		"net/ipv6/conf/default/accept_dad=0", "net/ipv6/conf/default/accept_ra=0",
 		"net/ipv6/conf/default/router_solicitations=0",
-		// The internet control group is open to all, so that any host may ping.
+		// Whoever a program runs as, it may ping.
 		"net/ipv4/ping_group_range=0 2147483647",
 	)
 }
 
-// close removes the name and ends what still runs inside.
-func (n *namespace) close() error {
+// close gives back what the process has open of the namespace, which stays.
+func (n *namespace) close() {
 	if n.nl != nil {
 		n.nl.Close()
 	}
 	if n.fd.IsOpen() {
 		n.fd.Close()
 	}
-	return removeNamespaces(n.name)
 }
 
 // removeNamespaces removes names, after the processes that are in the

@@ -111,14 +111,15 @@ func (l *Lab) Close() error {
 		return l.err
 	}
 	l.closed = true
-	var errs []error
 	for _, p := range l.all {
 		p.stopEmulating()
 	}
+	var names []string
 	for _, ns := range l.spaces {
-		errs = append(errs, ns.close())
+		ns.close()
+		names = append(names, ns.name)
 	}
-	if err := errors.Join(errs...); err != nil && l.err == nil {
+	if err := removeNamespaces(names...); err != nil && l.err == nil {
 		l.err = fmt.Errorf("lab: close: %w", err)
 	}
 	return l.err
