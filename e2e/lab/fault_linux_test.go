@@ -296,6 +296,35 @@ func TestWhatIsBehindARouterIsReachedOnlyWhereItSays(t *testing.T) {
 	}
 }
 
+func TestForwardLetsStrangersIn(t *testing.T) {
+	for _, nat := range []NAT{
+		{Kind: FullCone}, {Kind: AddressRestricted}, {Kind: PortRestricted}, {Kind: Symmetric}, {Kind: PortRestricted, OpenInput: true},
+	} {
+		t.Run(nat.String(), func(t *testing.T) {
+			l := New(t)
+			a, r := l.Host("a"), l.Router("r", nat)
+			b := r.Host("b")
+			server, conn := echo(t, b, b.Addr()), listen(t, a, a.Addr())
+			at := netip.AddrPortFrom(r.PublicAddr(), 7000)
+			if !silent(t, conn, at) {
+				t.Error("b is reached before the forward")
+			}
+			r.Forward("udp", at.Port(), server)
+			conn = listen(t, a, a.Addr())
+			if !reaches(t, conn, at) {
+				t.Error("b is not reached through the forward")
+			}
+			r.Reboot()
+			if !silent(t, conn, at) {
+				t.Error("b is reached after the router lost the forward")
+			}
+			if err := r.Verify(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestRoutersBehindRouters(t *testing.T) {
 	l := New(t)
 	a := l.Host("a")

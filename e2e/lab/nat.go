@@ -153,6 +153,7 @@ func (n NAT) rules(wan netip.Addr, lan netip.Prefix, boots int) string {
 		`oifname "wan" meta l4proto udp update @contacts { ip daddr . ip saddr . udp sport `+life+` }`,
 		`iifname "wan" ip saddr . ip daddr . udp dport @contacts accept`)
 	add(n.Kind == FullCone, `iifname "wan" ct status dnat accept`)
+	add(nat, `iifname "wan" ct mark 1 accept`) // see forwards
 	add(nat,
 		`iifname "wan" ct state established,related accept`,
 		`iifname "wan" meta l4proto != ipv6-icmp drop`)
@@ -190,5 +191,24 @@ func (n NAT) rules(wan netip.Addr, lan netip.Prefix, boots int) string {
 		`oifname "wan" meta l4proto udp ct direction reply update @sockets { udp sport `+life+` : ct reply ip saddr . ct reply proto-src }`,
 		"}")
 	add(true, "}")
+	return b.String()
+}
+
+// A forward is what a router was told to let in.
+type forward struct {
+	network string // "udp" or "tcp"
+	port    uint16
+}
+
+// forwardRules returns the rules for forwards, apart from the others so that
+// these keep what they have learned.
+func forwardRules(to map[forward]netip.AddrPort) string {
+	var b strings.Builder
+	b.WriteString("table ip forwards\ndelete table ip forwards\ntable ip forwards {\n" +
+		"chain pre { type nat hook prerouting priority dstnat - 1; policy accept;\n")
+	for f, at := range to {
+		fmt.Fprintf(&b, "iifname \"wan\" %s dport %d ct mark set 1 dnat to %v\n", f.network, f.port, at)
+	}
+	b.WriteString("}\n}\n")
 	return b.String()
 }

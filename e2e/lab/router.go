@@ -11,9 +11,10 @@ type Router struct {
 	node
 
 	// Guarded by the lab's lock.
-	nat   NAT
-	lan   *network
-	boots int
+	nat      NAT
+	lan      *network
+	boots    int
+	forwards map[forward]netip.AddrPort
 }
 
 // Router adds a router on the Internet.
@@ -131,11 +132,39 @@ func (r *Router) SetNAT(nat NAT) {
 	})
 }
 
-// Reboot makes the router forget all connections and mappings, at once. From
-// then on its mappings are others than before, also if it kept ports.
+// Forward lets in what comes to a public port and sends it to a host, as routers
+// do that are asked to by UPnP, NAT-PMP or PCP. The network is "udp" or "tcp".
+// An invalid AddrPort ends the forward.
+func (r *Router) Forward(network string, port uint16, to netip.AddrPort) {
+	r.change("forward", func() error {
+		switch {
+		case network != "udp" && network != "tcp":
+			return fmt.Errorf("the network is %q, want udp or tcp", network)
+		case r.nat.Kind == None:
+			return fmt.Errorf("it has no NAT")
+		case to.IsValid() && !r.lan.net4.Contains(to.Addr()):
+			return fmt.Errorf("%v is not behind it", to)
+		}
+		if r.forwards == nil {
+			r.forwards = map[forward]netip.AddrPort{}
+		}
+		r.forwards[forward{network, port}] = to
+		if !to.IsValid() {
+			delete(r.forwards, forward{network, port})
+		}
+		return r.ns.nft(forwardRules(r.forwards))
+	})
+}
+
+// Reboot makes the router forget all connections, mappings and forwards, at
+// once. From then on its mappings are others than before, also if it kept ports.
 func (r *Router) Reboot() {
 	r.change("reboot", func() error {
 		r.boots++
+		r.forwards = nil
+		if err := r.ns.nft(forwardRules(nil)); err != nil {
+			return err
+		}
 		return r.restart()
 	})
 }
