@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	"p2p/netwatch":            {}, // the machine's networks, of which all else of ours knows nothing
 	"p2p/portmap":             {}, // asks a router, and knows nothing of what the ports are for
 	"p2p/portmap/portmaptest": {},
-	"p2p":                     {"p2p/unixsock", "p2p/kernel", "p2p/netwatch", "p2p/portmap"},
+	"p2p/lan":                 {}, // finds peers, and knows neither nodes nor meshes
+	"p2p":                     {"p2p/unixsock", "p2p/kernel", "p2p/netwatch", "p2p/portmap", "p2p/lan"},
 	"p2p/p2ptest":             {"p2p"},
 	"dht":                     {"p2p"},
 	"overlay/wire":            {}, // what members say is written down below the mesh,
@@ -36,7 +37,7 @@ var mayImport = map[string][]string{
 	"cmd":                     {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"examples":                {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"e2e/lab":                 {}, // networks, whatever is run in them
-	"e2e":                     {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab"},
+	"e2e":                     {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab", "p2p/portmap/portmaptest"},
 }
 
 // testsMayImport is what tests may use beyond that and what is below that: the
@@ -76,6 +77,9 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p-kbucket", []string{"dht"}, false, "it is a part of kad-dht"},
 	{"github.com/libp2p/go-libp2p-record", []string{"dht"}, false, "it is a part of kad-dht"},
 	{"github.com/libp2p/go-libp2p-pubsub", []string{"overlay"}, false, "only overlay gossips"},
+	{"golang.org/x/net/dns", []string{"p2p/lan"}, false, "only lan speaks mDNS"},
+	{"golang.org/x/net/ipv4", []string{"p2p/lan"}, false, "only lan chooses interfaces for what it sends to many"},
+	{"golang.org/x/net/ipv6", []string{"p2p/lan"}, false, "only lan chooses interfaces for what it sends to many"},
 	{"go.etcd.io/bbolt", []string{"overlay"}, false, "only overlay keeps state"},
 	{"github.com/fxamacker/cbor", []string{"overlay/wire"}, false, "all messages have the one encoding that wire sees to"},
 	{"github.com/prometheus/client_golang", []string{"p2p", "overlay"}, true, "others are given figures by these"},

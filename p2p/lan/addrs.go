@@ -18,7 +18,7 @@ func toTell(addrs []multiaddr.Multiaddr, l link) []multiaddr.Multiaddr {
 	for _, a := range addrs {
 		ip, rest, ok := split(a)
 		switch {
-		case !ok || ip.IsLoopback():
+		case !ok || ip.IsLoopback() || ip.IsMulticast():
 		case ip.IsUnspecified():
 			for _, own := range l.prefixes {
 				if own.Addr().Is4() == ip.Is4() {

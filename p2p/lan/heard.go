@@ -107,15 +107,18 @@ func (h *hearing) forget(strangers bool) {
 	if strangers {
 		most = maxStrangers
 	}
+	if len(h.all) <= most {
+		return
+	}
 	var oldest place
+	var first *heard
 	for at, e := range h.all {
 		if e.isStranger() != strangers {
 			continue
 		}
-		if first := h.all[oldest]; first == nil || e.at.Before(first.at) {
-			oldest = at
+		if count++; first == nil || e.at.Before(first.at) {
+			oldest, first = at, e
 		}
-		count++
 	}
 	if count > most {
 		delete(h.all, oldest)
@@ -127,11 +130,15 @@ func (h *hearing) expire(now time.Time) {
 	maps.DeleteFunc(h.all, func(_ place, e *heard) bool { return e.until.Before(now) })
 }
 
-// restart makes all that is heard from now on news, on those links that are left.
-func (h *hearing) restart(links map[int]*speech) {
+// restart makes all that is heard from now on news. What was heard before is
+// forgotten soon, unless it is heard again: the link may be another network now.
+func (h *hearing) restart(links map[int]*speech, now time.Time) {
 	maps.DeleteFunc(h.all, func(at place, e *heard) bool { return links[at.index] == nil })
 	for _, e := range h.all {
 		e.told = false
+		if last := now.Add(askRarely); !e.gone && last.Before(e.until) {
+			e.until = last
+		}
 	}
 }
 

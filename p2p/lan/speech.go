@@ -47,7 +47,10 @@ type speech struct {
 	answerAt time.Time  // zero: nobody asked
 	asker    netip.Addr // whose question is answered
 	more     bool       // which is not all said
-	answered time.Time  // at last
+
+	knownBy    netip.Addr // who is in the midst of a question that has us in it
+	knownUntil time.Time
+	answered   time.Time // at last
 
 	box     []byte // that is shown
 	boxedAt time.Time
@@ -87,7 +90,7 @@ func (t *talk) restart(links []link, now time.Time) {
 		}
 		t.links[l.index] = s
 	}
-	t.hearing.restart(t.links)
+	t.hearing.restart(t.links, now)
 	t.started, t.asked, t.askAt = now, 0, now
 }
 
@@ -234,11 +237,17 @@ func (t *talk) receiveAnswers(s *speech, from netip.Addr, all []answer, now time
 }
 
 func (t *talk) receiveQuestion(s *speech, from netip.Addr, m message, now time.Time) {
-	if slices.Contains(m.known, t.instance) {
+	switch {
+	case slices.Contains(m.known, t.instance):
 		if s.more && s.asker == from {
 			s.answerAt = time.Time{} // it turned out not to be asked
 		}
-	} else if s.answerAt.IsZero() && t.answers(m) {
+		if m.more {
+			s.knownBy, s.knownUntil = from, now.Add(answerAfterMore)
+		}
+	case s.knownBy == from && now.Before(s.knownUntil):
+		// The rest of a question that had us in it.
+	case s.answerAt.IsZero() && t.answers(m):
 		t.answerSoon(s, from, m.more, now)
 	}
 	if t.asked < len(askSoon) {
