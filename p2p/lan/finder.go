@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -232,7 +233,7 @@ func (f *Finder) send(all []outgoing) {
 	}
 	for _, s := range f.opened() {
 		for _, o := range all {
-			if !o.link.speaks(s.family) {
+			if !o.link.speaks(s.family) || !slices.Contains(o.families, s.family) {
 				continue
 			}
 			if err := s.send(o.link, o.data); err != nil {

@@ -55,10 +55,13 @@ type hearing struct {
 func (h *hearing) hear(l link, from netip.Addr, a answer, now time.Time) (peer.AddrInfo, bool) {
 	at := place{l.index, a.instance}
 	old := h.all[at]
-	until := now.Add(min(time.Duration(a.ttl)*time.Second, ttl))
+	until := now.Add(time.Duration(min(a.ttl, uint32(ttl/time.Second))) * time.Second)
 	if old != nil && bytes.Equal(old.box, a.box) {
 		if a.ttl > 0 && !old.gone {
 			old.at, old.until = now, until
+			if last := old.note.until.Add(maxSkew); !old.isStranger() && last.Before(until) {
+				old.until = last // somebody keeps an old box alive
+			}
 		}
 		return h.tell(old)
 	}

@@ -178,7 +178,8 @@ func instanceOf(name dnsmessage.Name) (string, bool) {
 	if len(s) != instanceLen+1+len(service) || s[instanceLen] != '.' || !strings.EqualFold(s[instanceLen+1:], service) {
 		return "", false
 	}
-	return s[:instanceLen], true
+	instance := s[:instanceLen]
+	return instance, strings.Trim(instance, "0123456789abcdef") == ""
 }
 
 func toStrings(box []byte) []string {

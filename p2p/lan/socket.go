@@ -17,6 +17,13 @@ const (
 	v6
 )
 
+func familyOf(ip netip.Addr) family {
+	if ip.Is4() {
+		return v4
+	}
+	return v6
+}
+
 func (f family) String() string { return [...]string{"IPv4", "IPv6"}[f] }
 
 // Where mDNS is spoken, by RFC 6762.

@@ -30,8 +30,9 @@ const (
 	answerAfterMore           = 400 * time.Millisecond // the rest of a question may have us in it
 	answerPause               = 500 * time.Millisecond
 
-	// In a crowd some answer who does not know any of it, and it is heard by all:
-	// if all answered, each newcomer would cost the square of their number.
+	// In a crowd about so many answer one question: if all did, and all heard it,
+	// newcomers would cost the square of their number. Who asks hears from the
+	// others when it asks again, and all of them heard it speak up.
 	crowd = 32
 )
 
@@ -45,7 +46,7 @@ const speakUp = 3
 type speech struct {
 	link
 	answerAt time.Time  // zero: nobody asked
-	asker    netip.Addr // whose question is answered
+	asker    netip.Addr // whose question is answered, in the family that it came by
 	more     bool       // which is not all said
 
 	knownBy    netip.Addr // who is in the midst of a question that has us in it
@@ -57,11 +58,14 @@ type speech struct {
 	addrs   []multiaddr.Multiaddr // in it
 }
 
-// An outgoing is a packet to send.
+// An outgoing is a packet to send, in those families that the link knows.
 type outgoing struct {
-	link link
-	data []byte
+	link     link
+	families []family
+	data     []byte
 }
+
+var both = []family{v4, v6}
 
 // talk is the protocol of a node: what it says, when, and what it makes of what
 // it hears. It does no I/O and keeps no clock: time comes in with each call.
@@ -76,6 +80,7 @@ type talk struct {
 	asked   int // times since then
 	askAt   time.Time
 	askedAt time.Time
+	spared  bool      // for this time another has asked
 	soonAt  time.Time // when it last asked out of turn
 }
 
@@ -91,7 +96,7 @@ func (t *talk) restart(links []link, now time.Time) {
 		t.links[l.index] = s
 	}
 	t.hearing.restart(t.links, now)
-	t.started, t.asked, t.askAt = now, 0, now
+	t.started, t.asked, t.askAt, t.spared = now, 0, now, false
 }
 
 // next returns when tick has something to do; zero means never.
@@ -113,22 +118,24 @@ func (t *talk) tick(now time.Time) []outgoing {
 	var out []outgoing
 	asks := len(t.links) > 0 && !now.Before(t.askAt)
 	for _, s := range t.links {
-		speaksUp := asks && t.asked < speakUp
 		answers := !s.answerAt.IsZero() && !now.Before(s.answerAt)
 		if answers {
 			s.answerAt, s.answered = time.Time{}, now
 		}
-		if speaksUp || answers {
-			out = append(out, t.say(s, ttl, now)...)
+		switch {
+		case asks && t.asked < speakUp:
+			out = append(out, t.say(s, both, now)...)
+		case answers:
+			out = append(out, t.say(s, []family{familyOf(s.asker)}, now)...)
 		}
-		if asks {
+		if asks && !t.spared {
 			out = append(out, t.ask(s, now)...)
 		}
 	}
 	if asks {
 		t.expire(now)
 		t.asked++
-		t.askedAt = now
+		t.askedAt, t.spared = now, false
 		t.askLater(now)
 	}
 	return out
@@ -153,14 +160,14 @@ func (t *talk) ask(s *speech, now time.Time) []outgoing {
 		part := known[:min(len(known), maxKnown)]
 		known = known[len(part):]
 		if data, err := packQuestion(part, uint32(ttl/time.Second), len(known) > 0); err == nil {
-			out = append(out, outgoing{s.link, data})
+			out = append(out, outgoing{s.link, both, data})
 		}
 	}
 	return out
 }
 
 // say shows the box of a link, a new one if there is something new.
-func (t *talk) say(s *speech, life time.Duration, now time.Time) []outgoing {
+func (t *talk) say(s *speech, families []family, now time.Time) []outgoing {
 	addrs := toTell(t.addrs(), s.link)
 	if len(addrs) == 0 {
 		return nil // a node without an address on the link can't be dialed there
@@ -170,7 +177,7 @@ func (t *talk) say(s *speech, life time.Duration, now time.Time) []outgoing {
 		s.box = t.boxes.seal(t.instance, note{peer: t.self, addrs: addrs, number: t.number}, now)
 		s.boxedAt, s.addrs = now, addrs
 	}
-	return pack(s, answer{t.instance, uint32(life / time.Second), s.box})
+	return pack(s, families, answer{t.instance, uint32(ttl / time.Second), s.box})
 }
 
 // leave says goodbye on each link where anything was said.
@@ -180,18 +187,18 @@ func (t *talk) leave(now time.Time) []outgoing {
 		if s.box != nil {
 			t.number++
 			box := t.boxes.seal(t.instance, note{peer: t.self, number: t.number}, now)
-			out = append(out, pack(s, answer{t.instance, 0, box})...)
+			out = append(out, pack(s, both, answer{t.instance, 0, box})...)
 		}
 	}
 	return out
 }
 
-func pack(s *speech, a answer) []outgoing {
+func pack(s *speech, families []family, a answer) []outgoing {
 	data, err := packAnswer(a)
 	if err != nil {
 		return nil // no instance or box of ours is too long
 	}
-	return []outgoing{{s.link, data}}
+	return []outgoing{{s.link, families, data}}
 }
 
 // receive takes in a packet. It returns whom to tell the user of.
@@ -250,12 +257,21 @@ func (t *talk) receiveQuestion(s *speech, from netip.Addr, m message, now time.T
 	case s.answerAt.IsZero() && t.answers(m):
 		t.answerSoon(s, from, m.more, now)
 	}
-	if t.asked < len(askSoon) {
-		return // a new one asks whatever others ask
-	}
+	t.heed(s, m, now)
+}
+
+// heed makes use of what another asks: it may save this node from asking.
+func (t *talk) heed(s *speech, m message, now time.Time) {
+	others := slices.DeleteFunc(m.known, func(i string) bool { return i == t.instance })
+	knows := t.knows(s.index, others)
+	soon := t.asked < len(askSoon)
 	switch {
-	case t.knows(s.index, slices.DeleteFunc(m.known, func(i string) bool { return i == t.instance })):
-		t.askLater(now) // it asked for this node too
+	case t.asked == 0 || soon && len(others) == 0:
+		// What a new node does not know yet is no measure of what there is.
+	case knows && soon:
+		t.spared = true
+	case knows:
+		t.askLater(now)
 	case now.Sub(t.askedAt) > askRarely/2 && now.Sub(t.soonAt) > askRarely/2:
 		// Others know more. If they always ask first, this node never would.
 		t.soonAt = now
@@ -265,8 +281,8 @@ func (t *talk) receiveQuestion(s *speech, from netip.Addr, m message, now time.T
 
 // answers tells whether this node is one of those of a crowd that answer.
 func (t *talk) answers(m message) bool {
-	n := len(t.all)
-	return m.more || len(m.known) > 0 || n <= crowd || rand.N(n) < crowd
+	n := len(t.all) - len(m.known) // who may, as far as it can be seen from here
+	return n <= crowd || rand.N(n) < crowd
 }
 
 func (t *talk) answerSoon(s *speech, asker netip.Addr, more bool, now time.Time) {

@@ -201,7 +201,7 @@ func TestGoodbyeIsFinal(t *testing.T) {
 	a, b := s.add("group"), s.add("group")
 	s.run(time.Second)
 	old := b.links[simIndex]
-	again := pack(old, answer{b.instance, 60, old.box})
+	again := pack(old, both, answer{b.instance, 60, old.box})
 	s.send(b, b.leave(s.now))
 	if got := a.peers(); len(got) != 0 {
 		t.Errorf("peers after the goodbye = %v, want none", got)
@@ -219,8 +219,8 @@ func TestForgedGoodbyeIsIgnored(t *testing.T) {
 	s.run(time.Second)
 	forged := outsider.boxes.seal(b.instance, note{peer: b.self, number: 99}, s.now)
 	l := outsider.links[simIndex]
-	s.send(outsider, pack(l, answer{b.instance, 0, forged}))
-	s.send(outsider, pack(l, answer{b.instance, 0, b.links[simIndex].box}))
+	s.send(outsider, pack(l, both, answer{b.instance, 0, forged}))
+	s.send(outsider, pack(l, both, answer{b.instance, 0, b.links[simIndex].box}))
 	if got := a.peers(); len(got) != 1 {
 		t.Errorf("peers after a forged goodbye = %v, want the one", got)
 	}
@@ -232,7 +232,7 @@ func TestFloodIsBounded(t *testing.T) {
 	s.run(time.Second)
 	for range 10 * maxStrangers {
 		outsider.instance, outsider.links[simIndex].box = newInstance(), nil
-		s.send(outsider, outsider.say(outsider.links[simIndex], ttl, s.now))
+		s.send(outsider, outsider.say(outsider.links[simIndex], both, s.now))
 	}
 	if got, most := len(a.all), maxPeers+maxStrangers; got > most {
 		t.Errorf("%d instances are remembered, want at most %d", got, most)
@@ -250,7 +250,7 @@ func TestFloodIsBounded(t *testing.T) {
 	for range 3 * maxPeers {
 		s.now = s.now.Add(10 * time.Millisecond)
 		b.instance, b.self, b.links[simIndex].box = newInstance(), newPeer(t), nil
-		s.send(b, b.say(b.links[simIndex], ttl, s.now))
+		s.send(b, b.say(b.links[simIndex], both, s.now))
 	}
 	if got := len(a.peers()); got != maxPeers {
 		t.Errorf("%d peers are remembered, want %d", got, maxPeers)
@@ -278,7 +278,7 @@ func TestQuestionsOfOneAskerCostLittle(t *testing.T) {
 func TestPacketsFromElsewhereAreIgnored(t *testing.T) {
 	s := newSim(t)
 	a, b := s.add("group"), s.add("group")
-	said := b.say(b.links[simIndex], ttl, s.now)
+	said := b.say(b.links[simIndex], both, s.now)
 	for _, p := range []packet{
 		{simIndex, netip.MustParseAddr("11.0.0.1"), said[0].data},
 		{simIndex + 1, b.ip, said[0].data},
