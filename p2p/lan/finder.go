@@ -7,66 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 )
-
-// Config describes a Finder.
-type Config struct {
-	// Group is the secret that all nodes of a mesh know and nobody else. Those of
-	// one group find each other. It may not be empty.
-	Group []byte
-
-	// Self is whom the others find.
-	Self peer.ID
-
-	// Addrs returns where Self can be dialed, with unspecified IPs or without.
-	// It is called whenever there is something to say, and must not use the Finder.
-	Addrs func() []multiaddr.Multiaddr
-
-	// Found is called with a peer that was found, again when its addresses have
-	// changed, and again after each Refresh. One call ends before the next
-	// begins; what comes meanwhile waits, of each peer and link the newest.
-	Found func(peer.AddrInfo)
-
-	// Logger gets what an operator may want to read. If nil, nothing is logged.
-	Logger *slog.Logger
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	var errs []error
-	if len(c.Group) == 0 {
-		errs = append(errs, errors.New("Config.Group is empty, so boxes would hide nothing"))
-	}
-	if len(c.Self) == 0 || len(c.Self) > maxPeerID {
-		errs = append(errs, fmt.Errorf("Config.Self has %d bytes, which no peer has", len(c.Self)))
-	}
-	if c.Addrs == nil {
-		errs = append(errs, errors.New("Config.Addrs is nil"))
-	}
-	if c.Found == nil {
-		errs = append(errs, errors.New("Config.Found is nil"))
-	}
-	return c, errors.Join(errs...)
-}
-
-// Stats counts what was not of use.
-type Stats struct {
-	Foreign uint64 // boxes that were not of this group
-	Garbage uint64 // what no node sends
-	Dropped uint64 // boxes that came faster than they are opened
-}
-
-type counters struct{ foreign, garbage, dropped atomic.Uint64 }
 
 // A Finder finds the nodes of its group on the local network, and is found.
 type Finder struct {
@@ -178,7 +126,10 @@ func (f *Finder) Stats() Stats {
 // Found.
 func (f *Finder) Close() error {
 	f.closeOnce.Do(func() {
-		f.ask(func(t *talk) { f.send(t.leave(time.Now())) })
+		f.ask(func(t *talk) {
+			f.send(t.leave(time.Now()))
+			t.links = nil // nothing is said after a goodbye
+		})
 		f.stop()
 		f.mu.Lock() // no Refresh opens another socket
 		for _, s := range f.opened() {
@@ -243,23 +194,24 @@ func (f *Finder) send(all []outgoing) {
 	}
 }
 
+// runReader hands on what is about the service, as fast as it may.
 func (f *Finder) runReader(s *socket) {
-	var pace pace
+	var read, failed pace
 	buf := make([]byte, maxPacket)
 	for f.ctx.Err() == nil {
 		p, err := s.read(buf)
-		if err != nil {
+		if err != nil && (errors.Is(err, net.ErrClosed) || failed.pause(time.Now(), maxFailuresPerSecond) > 0) {
 			f.lost(s, err)
 			return
 		}
-		if aboutUs(p.data) {
+		if err == nil && aboutUs(p.data) {
 			p.data = bytes.Clone(p.data)
 			select {
 			case f.packets <- p:
 			case <-f.ctx.Done():
 			}
 		}
-		if pause := pace.pause(time.Now(), maxPacketsPerSecond); pause > 0 {
+		if pause := read.pause(time.Now(), maxPacketsPerSecond); pause > 0 {
 			select {
 			case <-time.After(pause):
 			case <-f.ctx.Done():

@@ -37,6 +37,9 @@ const (
 	// A flood is read no faster than this. The kernel drops what is beyond, and
 	// with it some of what is wanted, that is said again.
 	maxPacketsPerSecond = 1000
+	// A packet may be refused, as Windows does with one that is too long. A socket
+	// that refuses all is of no use.
+	maxFailuresPerSecond = 100
 )
 
 // A packet is what came on a link.

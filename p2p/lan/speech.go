@@ -3,10 +3,8 @@ package lan
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -48,10 +46,14 @@ type speech struct {
 	answerAt time.Time  // zero: nobody asked
 	asker    netip.Addr // whose question is answered, in the family that it came by
 	more     bool       // which is not all said
+	answered time.Time  // at last
 
 	knownBy    netip.Addr // who is in the midst of a question that has us in it
 	knownUntil time.Time
-	answered   time.Time // at last
+
+	// Since this node asked, or might have:
+	spared bool // another has asked the same
+	lacks  bool // another has shown to know more
 
 	box     []byte // that is shown
 	boxedAt time.Time
@@ -79,9 +81,6 @@ type talk struct {
 	started time.Time
 	asked   int // times since then
 	askAt   time.Time
-	askedAt time.Time
-	spared  bool      // for this time another has asked
-	soonAt  time.Time // when it last asked out of turn
 }
 
 // restart begins anew on the given links: it speaks up and asks on each.
@@ -96,7 +95,7 @@ func (t *talk) restart(links []link, now time.Time) {
 		t.links[l.index] = s
 	}
 	t.hearing.restart(t.links, now)
-	t.started, t.asked, t.askAt, t.spared = now, 0, now, false
+	t.started, t.asked, t.askAt = now, 0, now
 }
 
 // next returns when tick has something to do; zero means never.
@@ -128,14 +127,16 @@ func (t *talk) tick(now time.Time) []outgoing {
 		case answers:
 			out = append(out, t.say(s, []family{familyOf(s.asker)}, now)...)
 		}
-		if asks && !t.spared {
+		if asks && (!s.spared || s.lacks) {
 			out = append(out, t.ask(s, now)...)
+		}
+		if asks {
+			s.spared, s.lacks = false, false
 		}
 	}
 	if asks {
 		t.expire(now)
 		t.asked++
-		t.askedAt, t.spared = now, false
 		t.askLater(now)
 	}
 	return out
@@ -199,100 +200,4 @@ func pack(s *speech, families []family, a answer) []outgoing {
 		return nil // no instance or box of ours is too long
 	}
 	return []outgoing{{s.link, families, data}}
-}
-
-// receive takes in a packet. It returns whom to tell the user of.
-func (t *talk) receive(p packet, now time.Time) []peer.AddrInfo {
-	s := t.heardOn(p)
-	if s == nil {
-		return nil // from another network
-	}
-	m, ok := parse(p.data)
-	switch {
-	case !ok && aboutUs(p.data):
-		t.stats.garbage.Add(1)
-	case ok && m.question:
-		t.receiveQuestion(s, p.from, m, now)
-	case ok:
-		return t.receiveAnswers(s, p.from, m.answers, now)
-	}
-	return nil
-}
-
-// heardOn returns on which link a packet came, if from a neighbour there.
-func (t *talk) heardOn(p packet) *speech {
-	for _, s := range t.links {
-		known := p.index == s.index || p.index == 0 && (p.from.Zone() == "" || p.from.Zone() == s.name)
-		if known && s.has(p.from.WithZone("")) {
-			return s
-		}
-	}
-	return nil
-}
-
-func (t *talk) receiveAnswers(s *speech, from netip.Addr, all []answer, now time.Time) []peer.AddrInfo {
-	var news []peer.AddrInfo
-	for _, a := range all {
-		if a.instance == t.instance {
-			continue
-		}
-		if info, ok := t.hear(s.link, from, a, now); ok {
-			news = append(news, info)
-		}
-	}
-	return news
-}
-
-func (t *talk) receiveQuestion(s *speech, from netip.Addr, m message, now time.Time) {
-	switch {
-	case slices.Contains(m.known, t.instance):
-		if s.more && s.asker == from {
-			s.answerAt = time.Time{} // it turned out not to be asked
-		}
-		if m.more {
-			s.knownBy, s.knownUntil = from, now.Add(answerAfterMore)
-		}
-	case s.knownBy == from && now.Before(s.knownUntil):
-		// The rest of a question that had us in it.
-	case s.answerAt.IsZero() && t.answers(m):
-		t.answerSoon(s, from, m.more, now)
-	}
-	t.heed(s, m, now)
-}
-
-// heed makes use of what another asks: it may save this node from asking.
-func (t *talk) heed(s *speech, m message, now time.Time) {
-	others := slices.DeleteFunc(m.known, func(i string) bool { return i == t.instance })
-	knows := t.knows(s.index, others)
-	soon := t.asked < len(askSoon)
-	switch {
-	case t.asked == 0 || soon && len(others) == 0:
-		// What a new node does not know yet is no measure of what there is.
-	case knows && soon:
-		t.spared = true
-	case knows:
-		t.askLater(now)
-	case now.Sub(t.askedAt) > askRarely/2 && now.Sub(t.soonAt) > askRarely/2:
-		// Others know more. If they always ask first, this node never would.
-		t.soonAt = now
-		t.askAt = now.Add(rand.N(10 * time.Second))
-	}
-}
-
-// answers tells whether this node is one of those of a crowd that answer.
-func (t *talk) answers(m message) bool {
-	n := len(t.all) - len(m.known) // who may, as far as it can be seen from here
-	return n <= crowd || rand.N(n) < crowd
-}
-
-func (t *talk) answerSoon(s *speech, asker netip.Addr, more bool, now time.Time) {
-	after := answerAfter
-	if more {
-		after = answerAfterMore
-	}
-	s.answerAt = now.Add(after + rand.N(answerSpread))
-	if earliest := s.answered.Add(answerPause); s.answerAt.Before(earliest) {
-		s.answerAt = earliest
-	}
-	s.asker, s.more = asker, more
 }
