@@ -78,6 +78,7 @@ var places = []place{
 	{"github.com/libp2p/go-libp2p-record", []string{"dht"}, false, "it is a part of kad-dht"},
 	{"github.com/libp2p/go-libp2p-pubsub", []string{"overlay"}, false, "only overlay gossips"},
 	{"golang.org/x/net/dns", []string{"p2p/lan"}, false, "only lan speaks mDNS"},
+	{"golang.org/x/net/bpf", []string{"p2p/lan"}, false, "only lan hears what is meant for others"},
 	{"golang.org/x/net/ipv4", []string{"p2p/lan"}, false, "only lan chooses interfaces for what it sends to many"},
 	{"golang.org/x/net/ipv6", []string{"p2p/lan"}, false, "only lan chooses interfaces for what it sends to many"},
 	{"go.etcd.io/bbolt", []string{"overlay"}, false, "only overlay keeps state"},

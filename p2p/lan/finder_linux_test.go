@@ -239,6 +239,49 @@ func TestCaptureShowsNothing(t *testing.T) {
 	}
 }
 
+func TestChatterWakesNobody(t *testing.T) {
+	a, b := newHost(t), newHost(t)
+	wire(t, a, b, "10.9.0.1/24", "10.9.0.2/24")
+	var s *socket
+	var l []link
+	a.in(func() {
+		var err error
+		if s, err = openSocket(t.Context(), v4); err != nil {
+			t.Error(err)
+			return
+		}
+		if l, err = links(); err != nil || len(l) != 1 || s.join(l[0]) != nil {
+			t.Errorf("links() = %v, %v, want one", l, err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	defer s.conn.Close()
+	ours, err := packQuestion(nil, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.in(func() {
+		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 9, 0, 2)}, groups[v4])
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for _, data := range [][]byte{{}, ours[:headerLen], bytes.Replace(ours, []byte("_p2pnode"), []byte("_printer"), 1), ours} {
+			_, _ = c.Write(data)
+		}
+	})
+	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.read(make([]byte, maxPacket))
+	if err != nil || !bytes.Equal(p.data, ours) || p.index != l[0].index || p.from.String() != "10.9.0.2" {
+		t.Errorf("read() = %v, %v, want our message first", p, err)
+	}
+}
+
 func TestGarbageOnTheLink(t *testing.T) {
 	a, b := newHost(t), newHost(t)
 	wire(t, a, b, "10.9.0.1/24", "10.9.0.2/24")

@@ -203,6 +203,14 @@ func fromStrings(all []string) ([]byte, bool) {
 	return box, len(box) > boxOverhead
 }
 
-// aboutUs tells, before a packet is taken apart, whether it can be ours: most of
-// what is said on a link is about printers.
-func aboutUs(packet []byte) bool { return bytes.Contains(packet, []byte("\x08_p2pnode\x04_udp")) }
+// Behind its header, each of our messages begins with the name of the service,
+// which tells it from the rest before it is taken apart: most of what is said on
+// a link is about printers.
+const (
+	headerLen = 12
+	beginning = "\x08_p2pnode\x04_udp"
+)
+
+func aboutUs(packet []byte) bool {
+	return len(packet) > headerLen && bytes.HasPrefix(packet[headerLen:], []byte(beginning))
+}

@@ -2,10 +2,12 @@ package lan
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 )
@@ -70,16 +72,38 @@ func openSocket(ctx context.Context, f family) (*socket, error) {
 	if f == v4 {
 		s.p4 = ipv4.NewPacketConn(c)
 		_ = s.p4.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true)
+		_ = s.p4.SetBPF(onlyAboutUs)
 		_ = s.p4.SetMulticastTTL(255)
 		_ = s.p4.SetMulticastLoopback(true) // for the nodes of this machine
 		return s, nil
 	}
 	s.p6 = ipv6.NewPacketConn(c)
 	_ = s.p6.SetControlMessage(ipv6.FlagInterface|ipv6.FlagDst, true)
+	_ = s.p6.SetBPF(onlyAboutUs)
 	_ = s.p6.SetMulticastHopLimit(255)
 	_ = s.p6.SetMulticastLoopback(true)
 	return s, nil
 }
+
+// onlyAboutUs has the kernel drop what does not begin as our messages do, so that
+// the chatter of a large network does not wake up each node of a machine.
+var onlyAboutUs = func() []bpf.RawInstruction {
+	const udpHeader = 8
+	const first = udpHeader + headerLen
+	word := func(at int) uint32 { return binary.BigEndian.Uint32([]byte(beginning[at:])) }
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: first, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: word(0), SkipTrue: 3},
+		bpf.LoadAbsolute{Off: first + 4, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: word(4), SkipTrue: 1},
+		bpf.RetConstant{Val: udpHeader + maxPacket},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil // none of the above can't be assembled
+	}
+	return program
+}()
 
 // join makes the socket hear what is said on a link, again if it did before: the
 // interface may have been down or on another network meanwhile.
