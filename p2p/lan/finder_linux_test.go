@@ -94,7 +94,7 @@ type testFinder struct {
 
 func (h *host) find(t *testing.T, group string, addrs ...string) *testFinder {
 	t.Helper()
-	f := &testFinder{id: newPeer(t), found: make(chan peer.AddrInfo, 100)}
+	f := &testFinder{id: newPeer(t), found: make(chan peer.AddrInfo, 1000)}
 	var err error
 	h.in(func() {
 		f.Finder, err = New(Config{

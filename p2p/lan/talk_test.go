@@ -309,3 +309,33 @@ func TestRefreshTellsAgain(t *testing.T) {
 		t.Errorf("peers without a link = %v, want none; next = %v, want never", got, a.next())
 	}
 }
+
+// What is asked on one link is no answer to what is on another.
+func TestEachLinkIsAskedOnItsOwn(t *testing.T) {
+	s := newSim(t)
+	a, other := s.add("group"), s.add("group")
+	second := a.on()
+	second.index++
+	a.restart([]link{a.on(), second}, s.now)
+	for a.asked <= len(askSoon) {
+		s.now = a.next()
+		a.tick(s.now)
+	}
+	ask, err := packQuestion(nil, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.receive(packet{simIndex, other.ip, ask}, s.now)
+	s.now = s.now.Add(time.Second)
+	a.tick(s.now) // the answer
+	s.now = a.next()
+	var asked []int
+	for _, o := range a.tick(s.now) {
+		if m, ok := parse(o.data); ok && m.question {
+			asked = append(asked, o.link.index)
+		}
+	}
+	if len(asked) != 1 || asked[0] != second.index {
+		t.Errorf("it asks on %v, want on %d alone", asked, second.index)
+	}
+}
