@@ -71,12 +71,13 @@ func (t *talk) receiveQuestion(s *speech, from netip.Addr, m message, now time.T
 // heed makes use of what another asks: it may save this node from asking.
 func (t *talk) heed(s *speech, m message) {
 	others := slices.DeleteFunc(m.known, func(i string) bool { return i == t.instance })
+	soon := t.asked < len(askSoon)
 	switch {
-	case t.asked == 0 || t.asked < len(askSoon) && len(others) == 0:
+	case t.asked == 0 || soon && len(others) == 0:
 		// What new nodes do not know yet is no measure of what there is.
 	case t.knows(s.index, others):
 		s.spared = true
-	default:
+	case !soon:
 		s.lacks = true // if others always ask first, this node would never know
 	}
 }

@@ -155,13 +155,17 @@ func (t *talk) askLater(now time.Time) {
 
 // ask asks who is there and not yet known.
 func (t *talk) ask(s *speech, now time.Time) []outgoing {
+	families := both
+	if t.asked > 0 && s.speaks(v4) && s.speaks(v6) {
+		families = both[t.asked%2:][:1] // most neighbours hear both: by turns is enough
+	}
 	var out []outgoing
 	known := t.known(s.index, now)
 	for first := true; first || len(known) > 0; first = false {
 		part := known[:min(len(known), maxKnown)]
 		known = known[len(part):]
 		if data, err := packQuestion(part, uint32(ttl/time.Second), len(known) > 0); err == nil {
-			out = append(out, outgoing{s.link, both, data})
+			out = append(out, outgoing{s.link, families, data})
 		}
 	}
 	return out
