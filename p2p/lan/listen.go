@@ -75,6 +75,8 @@ func (t *talk) heed(s *speech, m message) {
 	switch {
 	case t.asked == 0 || soon && len(others) == 0:
 		// What new nodes do not know yet is no measure of what there is.
+	case soon && len(t.all) <= crowd:
+		// So few may as well all ask, which mends losses.
 	case t.knows(s.index, others):
 		s.spared = true
 	case !soon:

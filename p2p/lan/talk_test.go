@@ -123,7 +123,7 @@ func TestLossIsMended(t *testing.T) {
 	for range 10 {
 		s.add("group")
 	}
-	s.run(5 * time.Minute)
+	s.run(20 * time.Minute)
 	s.wantAllFound(s.nodes, s.nodes)
 }
 
