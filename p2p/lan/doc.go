@@ -41,8 +41,10 @@
 //
 // A question is asked a few times at first and then about once a minute, by one
 // of all the nodes on a link, and those don't answer whom it names as known. A
-// node alone wakes up once a minute. How much is decrypted, remembered and read
-// has bounds, so that a flood costs no more than that; see [Stats].
+// node alone wakes up once a minute. Of a crowd of more than 32 about 32 answer
+// one question: a newcomer is found by all at once, finds some at once, and the
+// rest when it asks again. How much is decrypted, remembered and read has bounds,
+// so that a flood costs no more than that; see [Stats].
 //
 // # What it does not do
 //
