@@ -43,9 +43,9 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build p2pnode: %v\n%s", err, out)
 		return 1
 	}
-	// The nodes meet in a directory of these tests.
+	// The nodes meet in a directory of these tests, and not on the machine's network.
 	run := filepath.Join(dir, "run")
-	if err := errors.Join(os.Mkdir(run, 0o700), os.Setenv("XDG_RUNTIME_DIR", run)); err != nil {
+	if err := errors.Join(os.Mkdir(run, 0o700), os.Setenv("XDG_RUNTIME_DIR", run), os.Setenv("P2PNODE_NO_LAN", "1")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

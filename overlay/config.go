@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/p2p"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -52,6 +53,18 @@ type Config struct {
 
 	// NoLocal has it meet members on this machine as it does all others.
 	NoLocal bool
+
+	// NoLAN has the node neither look for members on the local network nor say there
+	// that it is up. What is said there by multicast tells others than members
+	// nothing but that a node is there.
+	NoLAN bool
+
+	// NoPortMapping has the node not ask a router to let members in.
+	NoPortMapping bool
+
+	// Relay says how much the node carries for members that can't reach each other.
+	// The zero Relay is what each node does; see there.
+	Relay p2p.Relay
 
 	// DialTimeout bounds one attempt to connect to one address. Zero means 10
 	// seconds.

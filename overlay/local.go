@@ -24,6 +24,36 @@ func (m *Mesh) localConfig(c Config) *p2p.Local {
 	return &p2p.Local{Dir: c.LocalDir, Secret: m.id[:], Users: c.LocalUsers, Only: c.LocalOnly, Hidden: m.isUnredeemed()}
 }
 
+// lanConfig returns how the node finds other members on the local network, or nil.
+func (m *Mesh) lanConfig(c Config) *p2p.LAN {
+	if c.NoLAN {
+		return nil
+	}
+	return &p2p.LAN{Secret: m.id[:], Hidden: m.isUnredeemed()}
+}
+
+// runLAN connects to members that are found on the local network, while it has
+// connections to few.
+func (m *Mesh) runLAN() {
+	for {
+		found, changed := m.node.Nearby()
+		rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+		for _, info := range found {
+			if len(m.neighbours()) >= localStart {
+				break
+			}
+			if m.node.PathTo(info.ID) == p2p.PathUnknown {
+				m.meet(info.ID)
+			}
+		}
+		select {
+		case <-changed:
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
 // Local returns the directory in which the node meets other members on this
 // machine, and what is wrong with it, if anything is: see [p2p.Node.Local].
 func (m *Mesh) Local() (dir string, err error) { return m.node.Local() }

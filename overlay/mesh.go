@@ -191,6 +191,7 @@ func (m *Mesh) startNode(c Config) error {
 	}
 	m.node, err = p2p.New(p2p.Config{
 		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission, Local: m.localConfig(c),
+		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Relay: c.Relay,
 		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
@@ -242,6 +243,7 @@ func (m *Mesh) startLoops() {
 	m.wg.Go(m.runRefresh)
 	m.wg.Go(m.runReconnect)
 	m.wg.Go(m.runLocal)
+	m.wg.Go(m.runLAN)
 	m.wg.Go(m.runRenew)
 	m.wg.Go(m.runEnforce)
 	// Until the table is closed:

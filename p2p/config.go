@@ -33,6 +33,13 @@ type Config struct {
 	// it does not.
 	Local *Local
 
+	// LAN has the node find others on the local network. If nil, it does not look.
+	LAN *LAN
+
+	// NoPortMapping has the node not ask a router that translates addresses to let
+	// others in.
+	NoPortMapping bool
+
 	// Relay says how much the node carries for peers that can't reach each other.
 	Relay Relay
 

@@ -107,9 +107,13 @@ func (l *localPath) listen(hidden bool) error {
 	return nil
 }
 
-// Appear puts the socket of a node that is hidden into the directory. It does
+// Appear puts the socket of a node that is hidden into the directory, and has it say on
+// the local network that it is there. It does
 // nothing if that is there, or if the node has no path on this machine.
 func (n *Node) Appear() error {
+	if n.networked && n.lan != nil && n.lan.Hidden {
+		n.lookNear()
+	}
 	if n.local == nil || n.local.socket.get() != nil {
 		return nil
 	}

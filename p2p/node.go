@@ -37,9 +37,12 @@ type Node struct {
 
 	// What follows is of use where there is a network.
 	networked bool
+	mapsPorts bool
+	lan       *LAN // nil if the node does not look on the local network
 	relays    *relays
 	eye       *eye
 	upgrades  *upgrades
+	around    *surroundings
 	sources   *addrSources
 	paths     pathWatch
 	onPath    func(PathChange)
@@ -84,7 +87,7 @@ func New(c Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	if n.networked {
-		if err := n.goOut(c.Relay); err != nil {
+		if err := n.goOut(c); err != nil {
 			n.Close()
 			return nil, fmt.Errorf("p2p: %w", err)
 		}
@@ -117,7 +120,7 @@ func newNode(c Config) (*Node, error) {
 		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
-	n.relays, n.eye, n.upgrades = newRelays(n), newEye(n), newUpgrades(n)
+	n.relays, n.eye, n.upgrades, n.around = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n)
 	n.life, n.end = context.WithCancel(context.Background())
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
@@ -138,6 +141,7 @@ func newNode(c Config) (*Node, error) {
 			n.notePath(c, "connected at "+withoutUnixText(c))
 			n.change()
 			n.settleLater(c.RemotePeer())
+			n.checkOlder(c)
 			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
 				n.upgrades.start(c.RemotePeer())
 			}
@@ -273,6 +277,7 @@ func (n *Node) Close() error {
 		n.gate.close()
 		n.closeListeners()
 		n.eye.close()
+		n.around.close()
 		if n.carrier != nil {
 			_ = n.carrier.service.Close() // it always returns nil
 		}

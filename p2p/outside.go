@@ -674,4 +674,4 @@ func unspecifiedFor(a netip.Addr) string {
 }
 
 // isOwn tells whether an address is this machine's.
-func (n *Node) isOwn(a netip.Addr) bool { return onThisMachine(a.AsSlice()) }
+func (n *Node) isOwn(a netip.Addr) bool { return n.around.own(a) }

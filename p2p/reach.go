@@ -7,20 +7,24 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // goOut starts what a node does for itself and for others where there is a network:
 // it relays, has others relay to it, looks at itself from outside, and looks for
 // better paths.
-func (n *Node) goOut(c Relay) (err error) {
+func (n *Node) goOut(c Config) (err error) {
+	if err := n.around.open(); err != nil {
+		return err
+	}
 	if err := addCircuits(n.kit.host, n.kit.swarm, n.kit.upgrader, n.dials); err != nil {
 		return err
 	}
 	if err := n.kit.swarm.AddListenAddr(besideAddr); err != nil {
 		return err
 	}
-	if !c.Off {
-		if n.carrier, err = newCarrier(n.kit.host, c); err != nil {
+	if !c.Relay.Off {
+		if n.carrier, err = newCarrier(n.kit.host, c.Relay); err != nil {
 			return err
 		}
 	}
@@ -34,9 +38,40 @@ func (n *Node) goOut(c Relay) (err error) {
 		}
 		n.start(func() { serve(l) })
 	}
+	n.mapsPorts = !c.NoPortMapping
+	n.lan = c.LAN
+	if n.lan != nil && !n.lan.Hidden {
+		n.lookNear()
+	}
 	n.start(n.runRelays)
 	n.start(n.runSights)
 	return nil
+}
+
+// lookNear looks for others on the local network. Where that can't be had there are
+// other ways.
+func (n *Node) lookNear() {
+	if !slices.ContainsFunc(n.listenAddresses(), func(a multiaddr.Multiaddr) bool { return !manet.IsIPLoopback(a) }) {
+		return // nobody could connect
+	}
+	if err := n.around.lookNear(n.lan.Secret); err != nil {
+		n.log.Warn("nobody is found on the local network", "err", err)
+	}
+}
+
+// listenAddresses returns where the node listens by the network, as it was told to.
+func (n *Node) listenAddresses() []multiaddr.Multiaddr {
+	return slices.DeleteFunc(withoutUnix(n.kit.swarm.ListenAddresses()), func(a multiaddr.Multiaddr) bool { return a.Equal(circuitAddr) })
+}
+
+// checkOlder looks whether the older connections to a peer still answer, when it has
+// made a new one: it may have come from elsewhere.
+func (n *Node) checkOlder(c network.Conn) {
+	for _, o := range n.kit.swarm.ConnsToPeer(c.RemotePeer()) {
+		if o != c && unixConn(o) == nil && time.Since(o.Stat().Opened) > settleAfter {
+			n.start(func() { n.check(o) })
+		}
+	}
 }
 
 // noteReach takes in that a connection has come, which tells whether others can
@@ -55,10 +90,10 @@ func (n *Node) noteReach(c network.Conn) {
 // others: it adds those through relays, and where datagrams come out of a NAT that
 // lets in what comes.
 func (n *Node) tellAddrs(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
-	out := slices.Clone(addrs)
-	if !n.networked {
-		return out
+	if !n.networked || !n.around.known() {
+		return slices.Clone(addrs)
 	}
+	out := append(n.around.resolve(n.listenAddresses()), n.around.mappedAddrs()...)
 	for _, v6 := range []bool{false, true} {
 		nat := n.eye.nat(v6)
 		if nat.External.IsValid() && nat.Mapping == MappingSame && nat.Filtering == FilteringNone {
@@ -94,7 +129,11 @@ func (n *Node) runSights() {
 		if len(n.witnesses()) > 0 {
 			before := n.eye.nat(false)
 			n.lookAround(n.life, sightEvery*3/4)
-			if after := n.eye.nat(false); after.External != before.External || after.Filtering != before.Filtering {
+			after := n.eye.nat(false)
+			if after.Mapping >= MappingSame && n.mapsPorts {
+				n.around.mapPorts()
+			}
+			if after.External != before.External || after.Filtering != before.Filtering {
 				n.addrsChanged()
 			}
 		}

@@ -41,7 +41,7 @@ const (
 
 	// relayProbeEvery is how often a relay is asked whether it is there: what
 	// relies on it can't wait for TCP or QUIC to notice.
-	relayProbeEvery = 15 * time.Second
+	relayProbeEvery = 2500 * time.Millisecond
 
 	// maxRelayAddrs bounds the addresses that are told of one relay.
 	maxRelayAddrs = 4
@@ -55,6 +55,9 @@ type relays struct {
 	mu      sync.Mutex
 	held    map[peer.ID]*reservation
 	refused map[peer.ID]*relayRefusal
+	turn    int // which is probed next
+	probed  time.Time
+	wake    chan struct{} // asks for an update now
 }
 
 type reservation struct {
@@ -69,7 +72,7 @@ type relayRefusal struct {
 }
 
 func newRelays(n *Node) *relays {
-	return &relays{node: n, held: map[peer.ID]*reservation{}, refused: map[peer.ID]*relayRefusal{}}
+	return &relays{node: n, held: map[peer.ID]*reservation{}, refused: map[peer.ID]*relayRefusal{}, wake: make(chan struct{}, 1)}
 }
 
 // Relays returns the peers through which this node can be reached.
@@ -104,8 +107,17 @@ func (n *Node) runRelays() {
 			if !n.pause(relaySettle) {
 				return
 			}
+		case <-r.wake:
 		case <-time.After(r.next()):
 		}
+	}
+}
+
+// now has the relays looked at at once.
+func (r *relays) now() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -128,13 +140,21 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 		if !slices.ContainsFunc(candidates, func(c network.Conn) bool { return c.RemotePeer() == id }) {
 			r.dropLocked(id)
 			changed = true
+			r.node.start(func() { // it may be there, and only the connection gone
+				ctx, cancel := context.WithTimeout(r.node.life, relayPatience)
+				defer cancel()
+				_, _ = r.node.anyConn(ctx, id)
+			})
 		}
 	}
 	r.mu.Unlock()
-	for id := range r.due() {
-		if err := r.probe(ctx, id); err != nil {
-			r.refuse(id, err)
-			r.node.log.Info("relay lost", "peer", id, "err", err)
+	if id, ok := r.due(); ok {
+		if err := r.probe(ctx, id); err != nil && ctx.Err() == nil {
+			r.node.log.Info("relay does not answer", "peer", id, "err", err)
+			r.mu.Lock()
+			r.dropLocked(id)
+			r.mu.Unlock()
+			r.node.checkAll() // what it was is likely not its own alone
 			changed = true
 		}
 	}
@@ -199,11 +219,17 @@ func (r *relays) mayAsk(id peer.ID) bool {
 	return r.held[id] == nil && (f == nil || time.Now().After(f.until))
 }
 
-// due returns the relays that there are.
-func (r *relays) due() map[peer.ID]*reservation {
+// due returns the relay that is to be probed, each in its turn.
+func (r *relays) due() (peer.ID, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.held)
+	ids := slices.Sorted(maps.Keys(r.held))
+	if len(ids) == 0 || time.Since(r.probed) < relayProbeEvery/2 {
+		return "", false
+	}
+	r.probed = time.Now()
+	r.turn++
+	return ids[r.turn%len(ids)], true
 }
 
 // probe asks whether a relay is still there, or renews what is reserved there.
@@ -214,12 +240,21 @@ func (r *relays) probe(ctx context.Context, id peer.ID) error {
 	if held == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, relayPatience)
-	defer cancel()
 	if time.Now().Before(held.renew) {
-		_, err := r.node.Ping(ctx, id)
+		ctx, cancel := context.WithTimeout(ctx, checkPatience)
+		defer cancel()
+		c := r.node.bestConn(id)
+		if c == nil {
+			return network.ErrNoConn
+		}
+		err := r.node.pingOn(ctx, c)
+		if err != nil {
+			_ = c.Close()
+		}
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, relayPatience)
+	defer cancel()
 	if err := r.ask(ctx, id); err != nil {
 		return err
 	}

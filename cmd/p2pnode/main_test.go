@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			e.Values[serversKey{}] = map[string]chan struct{}{}
 			e.Setenv("D", dir)
 			e.Setenv("XDG_RUNTIME_DIR", dir) // so that no script's nodes meet another's
+			e.Setenv(noLANVariable, "1")
 			e.Setenv("HOME", dir)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
 			e.Setenv("GORACE", "atexit_sleep_ms=10") // not a second for each command

@@ -24,6 +24,7 @@ type nodeFlags struct {
 	bootstrap []string
 	ephemeral bool
 	local     localFlags
+	network   networkFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -32,6 +33,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.bootstrap, "bootstrap", nil, "members to start from, as /ip4/192.0.2.1/tcp/4001/p2p/ID, besides those known")
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
 	f.local.add(cmd)
+	f.network.add(cmd)
 }
 
 // config makes of the flags what package overlay wants.
@@ -62,6 +64,7 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 		}
 		c.Bootstrap = append(c.Bootstrap, a)
 	}
+	f.network.apply(e, &c)
 	return c, f.local.apply(&c)
 }
 

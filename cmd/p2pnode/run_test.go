@@ -37,7 +37,7 @@ func TestNodeThatCannotSayItIsReady(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"up", "--dir", dir, "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0"}
-	e := &env{stdout: brokenPipe{}, stderr: io.Discard}
+	e := &env{stdout: brokenPipe{}, stderr: io.Discard, getenv: os.Getenv}
 	if got := e.run(t.Context(), args); got != exitFailed {
 		t.Errorf("up exits with %d, want %d", got, exitFailed)
 	}
@@ -47,7 +47,7 @@ func TestNodeThatCannotSayItIsReady(t *testing.T) {
 		}
 	}
 	var stdout, stderr bytes.Buffer
-	e = &env{stdout: &stdout, stderr: &stderr}
+	e = &env{stdout: &stdout, stderr: &stderr, getenv: os.Getenv}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the directory is free if it gets as far as to notice that
 	if got := e.run(ctx, args); got != exitDone && !strings.Contains(stderr.String(), "interrupted") {

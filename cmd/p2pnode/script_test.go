@@ -112,7 +112,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 		}
 		cmd := exec.Command(path, withFiles(ts, args)...)
 		cmd.Dir = ts.MkAbs(".")
-		for _, key := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", dirVariable, "XDG_RUNTIME_DIR", "TMPDIR", "GORACE", "GOCOVERDIR"} {
+		for _, key := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", dirVariable, noLANVariable, "XDG_RUNTIME_DIR", "TMPDIR", "GORACE", "GOCOVERDIR"} {
 			if value := ts.Getenv(key); value != "" {
 				cmd.Env = append(cmd.Env, key+"="+value)
 			}

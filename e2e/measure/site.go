@@ -75,6 +75,7 @@ func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Du
 		n.cmd = n.host.Command(context.WithoutCancel(ctx), n.site.command, args...)
 	} else {
 		n.cmd = exec.CommandContext(ctx, n.site.command, args...)
+		n.cmd.Env = append(os.Environ(), "P2PNODE_NO_LAN=1")
 	}
 	n.cmd.Stdin = strings.NewReader(stdin)
 	if n.host == nil {

@@ -1,0 +1,328 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/p2pnode/p2pnode/p2p/lan"
+	"github.com/p2pnode/p2pnode/p2p/netwatch"
+	"github.com/p2pnode/p2pnode/p2p/portmap"
+)
+
+// LAN has a node find others of its kind on the local network, by multicast.
+type LAN struct {
+	// Secret is what the nodes that are to meet have in common. Without it, what they
+	// say says nothing.
+	Secret []byte
+
+	// Hidden has the node say nothing before [Node.Appear].
+	Hidden bool
+}
+
+// A surroundings is the network that a node is in, as far as the machine tells.
+type surroundings struct {
+	node *Node
+
+	mu      sync.Mutex        // guards the fields below
+	watch   *netwatch.Watcher // nil before open
+	state   netwatch.State
+	finder  *lan.Finder     // nil if the node does not look on the local network
+	ports   *portmap.Mapper // nil until there is a NAT
+	mapped  []portmap.Mapping
+	nearby  map[peer.ID]peer.AddrInfo
+	changed chan struct{} // closed and replaced when nearby changes
+}
+
+func newSurroundings(n *Node) *surroundings {
+	return &surroundings{node: n, nearby: map[peer.ID]peer.AddrInfo{}, changed: make(chan struct{})}
+}
+
+// open starts to follow the network.
+func (s *surroundings) open() error {
+	watch, err := netwatch.New()
+	if err != nil {
+		return fmt.Errorf("follow the network: %w", err)
+	}
+	s.mu.Lock()
+	s.watch, s.state = watch, watch.State()
+	s.mu.Unlock()
+	s.node.start(func() { s.run(watch) })
+	return nil
+}
+
+// known tells whether the machine's addresses are.
+func (s *surroundings) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watch != nil
+}
+
+func (s *surroundings) close() {
+	s.mu.Lock()
+	watch, finder, ports := s.watch, s.finder, s.ports
+	s.finder, s.ports = nil, nil
+	s.mu.Unlock()
+	if watch != nil {
+		_ = watch.Close() // it returns nil
+	}
+	if finder != nil {
+		_ = finder.Close() // the node is going either way
+	}
+	if ports != nil {
+		_ = ports.Close() // as it says
+	}
+}
+
+func (s *surroundings) run(watch *netwatch.Watcher) {
+	for state := range watch.Watch(s.node.life) {
+		s.mu.Lock()
+		old := s.state
+		s.state = state
+		finder, ports := s.finder, s.ports
+		s.mu.Unlock()
+		if old.Equal(state) {
+			continue
+		}
+		s.node.log.Info("the network has changed", "addrs", addrsOf(state))
+		if ports != nil {
+			_ = ports.Refresh() // it fails when the mapper is closed
+		}
+		s.node.networkChanged()
+		if finder != nil {
+			finder.Refresh()
+		}
+	}
+}
+
+// addrsOf returns all addresses of a machine.
+func addrsOf(state netwatch.State) (out []netip.Addr) {
+	for _, i := range state.Interfaces {
+		for _, p := range i.Addrs {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+// networkChanged forgets what was so before, and looks anew.
+func (n *Node) networkChanged() {
+	n.eye.forget()
+	n.reachable.Store(false)
+	n.addrsChanged()
+	n.checkAll()
+	n.relays.now()
+	n.upgrades.again()
+}
+
+// own tells whether an address is one of this machine's now.
+func (s *surroundings) own(a netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.IsLoopback() || slices.Contains(addrsOf(s.state), a.WithZone(""))
+}
+
+// resolve makes of the addresses that the node listens at those that it has now: what
+// libp2p makes of them may be a minute old.
+func (s *surroundings) resolve(listen []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
+	s.mu.Lock()
+	ips := addrsOf(s.state)
+	s.mu.Unlock()
+	ips = append(ips, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"))
+	for _, l := range listen {
+		if !manet.IsIPUnspecified(l) {
+			out = append(out, l)
+			continue
+		}
+		for _, ip := range ips {
+			if ip.Is4() != (l[0].Protocol().Code == multiaddr.P_IP4) || ip.IsLinkLocalUnicast() {
+				continue
+			}
+			if c, err := multiaddr.NewComponent(l[0].Protocol().Name, ip.WithZone("").String()); err == nil {
+				out = append(out, append(multiaddr.Multiaddr{*c}, l[1:]...))
+			}
+		}
+	}
+	return out
+}
+
+// checkPatience is how long a connection has to answer before it is given up.
+const checkPatience = 1500 * time.Millisecond
+
+// checkAll looks whether the connections over the network are still there, and closes
+// those that are not.
+func (n *Node) checkAll() {
+	for _, c := range n.kit.swarm.Conns() {
+		switch pathTo(c.RemoteMultiaddr()) {
+		case PathUnix, PathUnknown:
+			continue
+		}
+		if ip, err := manet.ToIP(c.LocalMultiaddr()); err == nil && !ip.IsUnspecified() {
+			if a, ok := netip.AddrFromSlice(ip); ok && !n.around.own(a.Unmap()) && pathTo(c.RemoteMultiaddr()) != PathRelay {
+				_ = c.Close() // its end here is gone
+				continue
+			}
+		}
+		n.start(func() { n.check(c) })
+	}
+}
+
+// check closes a connection on which the peer does not answer.
+func (n *Node) check(c network.Conn) {
+	ctx, cancel := context.WithTimeout(n.life, checkPatience)
+	defer cancel()
+	if err := n.pingOn(ctx, c); err != nil && n.life.Err() == nil && !c.IsClosed() {
+		n.log.Debug("connection does not answer", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "err", err)
+		_ = c.Close()
+	}
+}
+
+// Check looks whether a peer still answers over the connections to it, and closes
+// those over which it does not within a second and a half. It tells whether any is
+// left.
+func (n *Node) Check(id peer.ID) bool {
+	var wg sync.WaitGroup
+	for _, c := range n.kit.swarm.ConnsToPeer(id) {
+		if unixConn(c) == nil {
+			wg.Go(func() { n.check(c) })
+		}
+	}
+	wg.Wait()
+	return n.bestConn(id) != nil
+}
+
+// pingOn waits for an answer over one connection.
+func (n *Node) pingOn(ctx context.Context, c network.Conn) error {
+	s, err := n.open(ctx, c, ping.ID)
+	if err != nil {
+		return err
+	}
+	defer s.Reset()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := s.Write(make([]byte, ping.PingSize)); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(s, make([]byte, ping.PingSize))
+	return err
+}
+
+// lookNear starts to look for others on the local network.
+func (s *surroundings) lookNear(secret []byte) error {
+	finder, err := lan.New(lan.Config{
+		Group: secret, Self: s.node.id, Logger: s.node.log, Found: s.found,
+		Addrs: func() []multiaddr.Multiaddr { return s.resolve(s.node.listenAddresses()) },
+	})
+	if err != nil {
+		return fmt.Errorf("look on the local network: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.node.alive() != nil || s.finder != nil {
+		return errors.Join(ErrClosed, finder.Close())
+	}
+	s.finder = finder
+	return nil
+}
+
+// lanTTL is how long the address of a peer on the local network is kept.
+const lanTTL = 10 * time.Minute
+
+// maxNearby bounds the peers on the local network that are remembered.
+const maxNearby = 256
+
+func (s *surroundings) found(p peer.AddrInfo) {
+	s.node.kit.host.Peerstore().AddAddrs(p.ID, p.Addrs, lanTTL)
+	s.node.sources.note(p.ID, SourceLAN, p.Addrs)
+	s.mu.Lock()
+	if len(s.nearby) >= maxNearby {
+		clear(s.nearby)
+	}
+	s.nearby[p.ID] = p
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	if s.node.PathTo(p.ID) == PathRelay {
+		s.node.upgrades.start(p.ID)
+	}
+}
+
+// Nearby returns the peers that were found on the local network, and a channel that is
+// closed when there are others. It is nil if the node does not look.
+func (n *Node) Nearby() ([]peer.AddrInfo, <-chan struct{}) {
+	s := n.around
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]peer.AddrInfo, 0, len(s.nearby))
+	for _, p := range s.nearby {
+		out = append(out, p)
+	}
+	return out, s.changed
+}
+
+// mapPorts asks the router for ports, once there is one that translates addresses.
+func (s *surroundings) mapPorts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ports != nil || s.node.alive() != nil {
+		return
+	}
+	s.ports = portmap.New(portmap.Config{Logger: s.node.log})
+	port := s.node.Port()
+	for _, proto := range []portmap.Proto{portmap.UDP, portmap.TCP} {
+		if err := s.ports.Map(proto, port); err != nil {
+			s.node.log.Debug("map a port", "proto", proto, "port", port, "err", err)
+		}
+	}
+	ports := s.ports
+	s.node.start(func() { s.watchPorts(ports) })
+}
+
+func (s *surroundings) watchPorts(ports *portmap.Mapper) {
+	for report := range ports.Watch(s.node.life) {
+		s.mu.Lock()
+		s.mapped = report.Mappings
+		s.mu.Unlock()
+		s.node.addrsChanged()
+		s.node.upgrades.again()
+	}
+}
+
+// mappedAddrs returns addresses at the router that lead to this node.
+func (s *surroundings) mappedAddrs() (out []multiaddr.Multiaddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.mapped {
+		if !m.Reachable() {
+			continue
+		}
+		if m.Proto == portmap.UDP {
+			out = append(out, quicAddr(m.External))
+		} else if a, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(m.External)); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// PortMappings returns what the router said when it was asked for ports, and false if
+// it was not asked.
+func (n *Node) PortMappings() (portmap.Report, bool) {
+	n.around.mu.Lock()
+	defer n.around.mu.Unlock()
+	if n.around.ports == nil {
+		return portmap.Report{}, false
+	}
+	return n.around.ports.Report(), true
+}
