@@ -110,10 +110,12 @@ func parseOffer(data []byte) (o offer, err error) {
 type upgrades struct {
 	node *Node
 
-	mu        sync.Mutex
-	loops     map[peer.ID]*upgradeLoop
-	last      map[peer.ID]Upgrade
-	following map[peer.ID]int // by peers that lead
+	mu         sync.Mutex
+	loops      map[peer.ID]*upgradeLoop
+	last       map[peer.ID]Upgrade
+	following  map[peer.ID]int // by peers that lead
+	followedAt map[peer.ID]time.Time
+	probes     *prober
 }
 
 type upgradeLoop struct{ again chan struct{} }
@@ -131,7 +133,7 @@ type Upgrade struct {
 }
 
 func newUpgrades(n *Node) *upgrades {
-	return &upgrades{node: n, loops: map[peer.ID]*upgradeLoop{}, last: map[peer.ID]Upgrade{}, following: map[peer.ID]int{}}
+	return &upgrades{node: n, loops: map[peer.ID]*upgradeLoop{}, last: map[peer.ID]Upgrade{}, following: map[peer.ID]int{}, followedAt: map[peer.ID]time.Time{}, probes: newProber()}
 }
 
 // Upgraded returns how the last search for a better connection to a peer went, and
@@ -336,7 +338,12 @@ func (u *upgrades) follow(s *Stream) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	u.followed(s.Peer(), 1)
+	if s.Path() != PathRelay {
+		return fmt.Errorf("there is a %v path", s.Path())
+	}
+	if !u.mayFollow(s.Peer(), time.Now()) {
+		return errUpgradesTooOften
+	}
 	defer u.followed(s.Peer(), -1)
 	data, err := receiveMessage(s, maxUpgradeMessage)
 	if err != nil {
@@ -366,6 +373,33 @@ func (u *upgrades) follow(s *Stream) error {
 	return nil
 }
 
+const (
+	// maxFollowing is how many exchanges of one peer there may be: one that goes on,
+	// and one because a network has changed.
+	maxFollowing = 2
+
+	// followEvery bounds how often one peer may begin. It is less than the first of
+	// upgradeWaits.
+	followEvery = 250 * time.Millisecond
+)
+
+var errUpgradesTooOften = errors.New("asks too often for a better path")
+
+// mayFollow tells whether a peer may lead now, and if so counts it.
+func (u *upgrades) mayFollow(id peer.ID, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.following[id] >= maxFollowing || now.Sub(u.followedAt[id]) < followEvery {
+		return false
+	}
+	if len(u.followedAt) > maxMeters {
+		clear(u.followedAt)
+	}
+	u.following[id]++
+	u.followedAt[id] = now
+	return true
+}
+
 // followed counts that a peer leads, or does no more.
 func (u *upgrades) followed(id peer.ID, more int) {
 	u.mu.Lock()
@@ -389,7 +423,7 @@ func (u *upgrades) offer(ctx context.Context) (o offer) {
 		o.nat[i] = u.node.eye.nat(v6)
 	}
 	for _, a := range u.node.directAddrs() {
-		if len(o.addrs) == maxOffered || manet.IsIPLoopback(a) || manet.IsIP6LinkLocal(a) || len(a.Bytes()) > 255 {
+		if len(o.addrs) == maxOffered || !u.beyondMachine(a) || len(a.Bytes()) > 255 {
 			continue
 		}
 		o.addrs = append(o.addrs, a)
@@ -397,9 +431,19 @@ func (u *upgrades) offer(ctx context.Context) (o offer) {
 	return o
 }
 
+// beyondMachine tells whether an address means the same to a peer elsewhere, and is a
+// single machine's.
+func (u *upgrades) beyondMachine(a multiaddr.Multiaddr) bool {
+	_, ok := probeTarget(a)
+	return ok && (!manet.IsIPLoopback(a) || u.node.outside(a))
+}
+
 // attempt tries all of a peer's addresses at the same time as the peer tries this
 // node's, until there is a connection that is better than one through a relay.
 func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool) {
+	if u.node.PathTo(id) != PathRelay {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, upgradeTry)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -413,7 +457,7 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 				if client {
 					u.dial(ctx, addr, id)
 				} else {
-					u.punch(ctx, addr)
+					u.punch(ctx, addr, id)
 				}
 			case !client && !u.wait(ctx, followerWait+delay), client && !u.wait(ctx, delay):
 			default:
@@ -457,10 +501,10 @@ func (u *upgrades) wait(ctx context.Context, d time.Duration) bool {
 func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	own := u.node.directAddrs()
 	for _, a := range rankDials(addrs) {
-		if pathTo(a.Addr) == PathRelay || slices.ContainsFunc(own, a.Addr.Equal) || u.node.kit.swarm.TransportForDialing(a.Addr) == nil {
+		if pathTo(a.Addr) == PathRelay || !u.beyondMachine(a.Addr) || slices.ContainsFunc(own, a.Addr.Equal) || u.node.kit.swarm.TransportForDialing(a.Addr) == nil {
 			continue
 		}
-		if _, err := a.Addr.ValueForProtocol(multiaddr.P_WS); err == nil { // the same port as TCP
+		if r := transportRank(a.Addr); r > 1 { // WebSocket is at the port of TCP
 			continue
 		}
 		out = append(out, a.Addr)
@@ -474,10 +518,26 @@ func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.I
 	if t == nil {
 		return
 	}
-	c, err := t.Dial(ctx, addr, id)
-	if err != nil {
-		return // the dial log has it
+	to, ok := probeTarget(addr)
+	if !ok {
+		return
 	}
+	quic := isQUIC(addr)
+	may := u.probes.take(id, to, u.node.isAt(to.Addr()), flights(quic, upgradeTry-1), time.Now())
+	limit := dialFor(quic, may)
+	if limit == 0 {
+		u.probes.giveBack(id, to, may)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	c, err := t.Dial(ctx, addr, id)
+	if err != nil { // the dial log has it
+		u.probes.giveBack(id, to, max(may-flights(quic, time.Since(began)), 0))
+		return
+	}
+	u.probes.reached(to)
 	if ctx.Err() != nil && u.node.PathTo(id) != PathRelay {
 		_ = c.Close()
 		return
@@ -490,25 +550,21 @@ func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.I
 var punchSends = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond, 800 * time.Millisecond}
 
 // punch opens the way for a QUIC handshake that the peer begins.
-func (u *upgrades) punch(ctx context.Context, addr multiaddr.Multiaddr) {
-	to, err := manet.ToNetAddr(addr.Decapsulate(quicSuffix))
-	if err != nil {
-		return
-	}
-	udp, ok := to.(*net.UDPAddr)
+func (u *upgrades) punch(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
+	to, ok := probeTarget(addr)
 	if !ok {
 		return
 	}
-	socket := u.node.eye.socket(udp.IP.To4() == nil)
+	socket := u.node.eye.socket(to.Addr().Is6())
 	if socket == nil {
 		return
 	}
 	began := time.Now()
 	for _, at := range punchSends {
-		if !u.wait(ctx, time.Until(began.Add(at))) {
+		if !u.wait(ctx, time.Until(began.Add(at))) || u.probes.take(id, to, u.node.isAt(to.Addr()), 1, time.Now()) == 0 {
 			return
 		}
-		if _, err := socket.WriteTo([]byte{sightMagic}, udp); err != nil {
+		if _, err := socket.WriteTo([]byte{sightMagic}, net.UDPAddrFromAddrPort(to)); err != nil {
 			return
 		}
 	}
