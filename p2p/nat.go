@@ -119,19 +119,24 @@ const (
 )
 
 // judgeNAT makes of what peers said one view. local are this node's own addresses.
-// No peer is believed alone where there are several: an address counts that most
-// of them have seen.
+// No peer is believed alone where there are several: an IP address counts that more
+// than half of them have seen, and of its ports the one that most have.
 func judgeNAT(sights []Sight, local func(netip.AddrPort) bool) NAT {
 	n := NAT{Seen: sights}
-	votes := map[netip.AddrPort]int{}
+	votes, seen, in := map[netip.AddrPort]int{}, map[netip.Addr]int{}, 0
 	for _, s := range sights {
 		n.UDP = better2(n.UDP, verdict(s.External.IsValid()))
 		n.TCP = better2(n.TCP, s.TCP)
 		if s.External.IsValid() {
 			votes[s.External]++
+			seen[s.External.Addr()]++
+			in++
 		}
 	}
 	for addr, count := range votes {
+		if 2*seen[addr.Addr()] <= in {
+			continue
+		}
 		if count > votes[n.External] || count == votes[n.External] && (!n.External.IsValid() || addr.Compare(n.External) < 0) {
 			n.External = addr
 		}
@@ -152,32 +157,34 @@ func better2(a, b Verdict) Verdict {
 	return Unknown
 }
 
+// judgeMapping goes by the peers that have seen the address that counts, if there is
+// one: who says another is somewhere else, or lies.
 func judgeMapping(sights []Sight, external netip.AddrPort, local func(netip.AddrPort) bool) Mapping {
-	if !external.IsValid() {
-		return MappingUnknown
-	}
-	if local(external) {
+	if external.IsValid() && local(external) {
 		return MappingNone
 	}
 	compared, differs := 0, 0
 	for _, s := range sights {
-		if s.External.IsValid() && s.Other.IsValid() {
+		if !s.External.IsValid() || external.IsValid() && s.External.Addr() != external.Addr() {
+			continue
+		}
+		if s.Other.IsValid() {
 			compared++
 			if s.External != s.Other {
 				differs++
 			}
 		}
-		if s.External.IsValid() && s.External != external {
+		if external.IsValid() && s.External != external {
 			compared++
-			if s.External.Addr() == external.Addr() { // another address is another matter, or a lie
-				differs++
-			}
+			differs++
 		}
 	}
 	switch {
+	case compared == 0:
+		return MappingUnknown
 	case 2*differs > compared:
 		return MappingDependent
-	case compared > 0:
+	case external.IsValid():
 		return MappingSame
 	}
 	return MappingUnknown
