@@ -52,6 +52,10 @@ const (
 	// round trip.
 	sightWait = 300 * time.Millisecond
 
+	// sightQuiet is longer than most NATs let in what comes from where something was
+	// sent to, and less than a node takes to look again.
+	sightQuiet = 3 * time.Minute
+
 	maxSightMessage = 64
 )
 
@@ -193,6 +197,7 @@ type eye struct {
 	tokens map[[sightToken]byte]chan inDatagram
 	sights map[bool][]Sight // by whether of IPv6
 	last   map[peer.ID]time.Time
+	sent   map[netip.Addr]time.Time // when a look at a peer there ended
 }
 
 type eyeSocket struct {
@@ -214,7 +219,7 @@ const maxLooks = 32
 const lookEvery = time.Second
 
 func newEye(n *Node) *eye {
-	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, last: map[peer.ID]time.Time{}}
+	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, last: map[peer.ID]time.Time{}, sent: map[netip.Addr]time.Time{}}
 }
 
 // open starts to read datagrams from the sockets that the node listens on by QUIC.
@@ -343,9 +348,31 @@ func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
 	}
 	sight.Peer, sight.At = c.RemotePeer(), time.Now()
 	e.mu.Lock()
+	e.sent[ip] = sight.At
+	for _, before := range e.sights[ip.Is6()] {
+		if before.Peer == sight.Peer && sight.Unasked == Unknown {
+			sight.Unasked = before.Unasked
+		}
+	}
 	e.sights[ip.Is6()] = addSight(e.sights[ip.Is6()], sight, sight.At)
 	e.mu.Unlock()
 	return sight, nil
+}
+
+// quiet tells whether nothing has gone to an IP address from the node's QUIC port for
+// so long that what comes from there comes unasked.
+func (e *eye) quiet(ip netip.Addr) bool {
+	for _, c := range e.node.kit.swarm.Conns() {
+		if at, ok := ipOf(c); ok && at == ip && isQUIC(c.RemoteMultiaddr()) {
+			return false
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.sent) > maxMeters {
+		clear(e.sent)
+	}
+	return time.Since(e.sent[ip]) > sightQuiet
 }
 
 // exchange is the asking end's part.
@@ -355,7 +382,7 @@ func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sig
 	if _, err := rand.Read(request.token[:]); err != nil {
 		return sight, err
 	}
-	if known := e.nat(ip.Is6()); socket != nil && known.External.IsValid() && known.Mapping != MappingNone {
+	if known := e.nat(ip.Is6()); socket != nil && known.External.IsValid() && known.Mapping != MappingNone && e.quiet(ip) {
 		request.unasked = known.External
 	}
 	arrivals, forget := e.expect(request.token)
