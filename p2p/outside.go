@@ -90,6 +90,13 @@ func parseSightRequest(data []byte) (r sightRequest, err error) {
 // A sightOffer is the peer's answer: the ports to send datagrams to.
 type sightOffer struct{ main, other uint16 }
 
+func (o sightOffer) marshal() ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddUint16(o.main)
+	b.AddUint16(o.other)
+	return b.Bytes()
+}
+
 func parseSightOffer(data []byte) (o sightOffer, err error) {
 	s := cryptobyte.String(data)
 	if !s.ReadUint16(&o.main) || !s.ReadUint16(&o.other) || !s.Empty() {
@@ -632,10 +639,7 @@ func (w *watching) run(ctx context.Context) error {
 		offer = sightOffer{w.socket.port, uint16(other.LocalAddr().(*net.UDPAddr).Port)}
 		w.eye.node.start(func() { w.eye.read(other) })
 	}
-	var b cryptobyte.Builder
-	b.AddUint16(offer.main)
-	b.AddUint16(offer.other)
-	data, err := b.Bytes()
+	data, err := offer.marshal()
 	if err := sendMessage(w.stream, data, err); err != nil {
 		return err
 	}
