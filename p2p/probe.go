@@ -46,6 +46,7 @@ const (
 type prober struct {
 	mu    sync.Mutex
 	spent map[any]*probeCount // by peer.ID, netip.Addr and netip.AddrPort
+	swept time.Time           // when what is over was last dropped
 }
 
 type probeCount struct {
@@ -61,7 +62,8 @@ func newProber() *prober { return &prober{spent: map[any]*probeCount{}} }
 func (p *prober) take(id peer.ID, to netip.AddrPort, known bool, want int, now time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.spent) >= maxProbed {
+	if len(p.spent) >= maxProbed && now.Sub(p.swept) >= probeWindow/60 {
+		p.swept = now
 		for key, c := range p.spent {
 			if now.Sub(c.since) >= probeWindow {
 				delete(p.spent, key)

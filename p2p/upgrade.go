@@ -360,7 +360,7 @@ func (u *upgrades) follow(s *Stream) error {
 	if err := sendMessage(s, data, err); err != nil {
 		return orCause(ctx, err)
 	}
-	if data, err = receiveMessage(s, 1); err != nil || len(data) != 1 {
+	if data, err = receiveMessage(s, 1); err != nil || len(data) != 1 || data[0] > 1 {
 		return cmpErr(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
