@@ -209,7 +209,7 @@ func (n *Node) anyConn(ctx context.Context, id peer.ID) (network.Conn, error) {
 	// libp2p keeps an address that failed from being dialed again for a while.
 	// Somebody asked for this dial, so it is made.
 	n.kit.swarm.Backoff().Clear(id)
-	n.kit.host.Peerstore().AddAddrs(id, n.throughRelays(id), relayAddrTTL)
+	n.kit.host.Peerstore().AddAddrs(id, n.throughRelays(ctx, id), relayAddrTTL)
 	c, err := n.kit.swarm.DialPeer(ctx, id)
 	if err != nil {
 		n.dialsFailed.Add(1)

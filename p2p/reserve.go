@@ -384,17 +384,30 @@ func (n *Node) through(c network.Conn) (out []multiaddr.Multiaddr) {
 // needsRelays tells whether the node may be out of reach of others.
 func (n *Node) needsRelays() bool { return n.networked && !n.reachable.Load() }
 
+// relayIdentify bounds the wait for peers that have just been connected to, to say
+// whether they relay.
+const relayIdentify = 500 * time.Millisecond
+
 // throughRelays returns addresses at which a peer may be, if it is reached through
 // the same relays as this node, or through a peer that this node has dialed.
-func (n *Node) throughRelays(id peer.ID) (out []multiaddr.Multiaddr) {
+func (n *Node) throughRelays(ctx context.Context, id peer.ID) (out []multiaddr.Multiaddr) {
 	if !n.networked {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, relayIdentify)
+	defer cancel()
 	for _, c := range n.relays.candidates() {
 		if len(out) >= maxRelayAddrs {
 			break
 		}
-		if c.RemotePeer() != id && n.relays.supports(c.RemotePeer()) == nil {
+		if c.RemotePeer() == id {
+			continue
+		}
+		select {
+		case <-n.kit.host.IDService().IdentifyWait(c):
+		case <-ctx.Done():
+		}
+		if n.relays.supports(c.RemotePeer()) == nil {
 			out = append(out, n.through(c)[:1]...)
 		}
 	}
