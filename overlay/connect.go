@@ -46,12 +46,13 @@ func (m *Mesh) search(ctx context.Context, id peer.ID, failed error) error {
 	if !m.worthSearching(ctx, failed) {
 		return explain(failed)
 	}
-	addrs, err := m.table.FindPeer(ctx, id)
+	addrs, err := m.table.FindPeer(p2p.AnyPath(ctx), id)
 	if errors.Is(err, dht.ErrNotFound) {
 		// The table may have had it at an address where it is no more, and has
 		// found that out now. Until then it does not hear of any other.
-		addrs, err = m.table.FindPeer(ctx, id)
+		addrs, err = m.table.FindPeer(p2p.AnyPath(ctx), id)
 	}
+	m.node.NoteSource(id, p2p.SourceDHT, addrs...)
 	if _, known := m.Member(id); err != nil && !known {
 		err = fmt.Errorf("%w: %w", ErrUnknownMember, err)
 	}
@@ -161,6 +162,7 @@ func (m *Mesh) runConnections() {
 func (m *Mesh) handleEvent(e any) {
 	switch e := e.(type) {
 	case event.EvtPeerIdentificationCompleted:
+		m.node.NoteSource(e.Peer, p2p.SourcePeer, e.ListenAddrs...)
 		m.follow(e.Peer)
 	case event.EvtPeerConnectednessChanged:
 		m.follow(e.Peer)

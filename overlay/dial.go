@@ -55,6 +55,9 @@ const (
 // "12D3Koo…/web" by peer ID, "/web" for the nearest member that offers it. It
 // returns when the member has agreed. The node's own services can be dialed.
 //
+// With [p2p.DirectOnly] or [p2p.WaitDirect] the stream does not go through a relay.
+// Where that is the only way the error wraps [p2p.ErrOnlyRelay] and says why.
+//
 // The error wraps one of [ErrBadTarget], [ErrUnknownMember], [ErrNoProvider],
 // [ErrNoService], [ErrNotPermitted] and [ErrBusy], or is an [*AmbiguousError],
 // or tells with a [*p2p.DialError] at which addresses the member did not
@@ -81,7 +84,7 @@ func (m *Mesh) dialTarget(ctx context.Context, t Target) (*Conn, error) {
 	if t.ID == "" && t.Member == "" {
 		return m.dialNearest(ctx, t.Service)
 	}
-	id, err := m.resolve(ctx, t)
+	id, err := m.resolve(p2p.AnyPath(ctx), t)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func (m *Mesh) dialTarget(ctx context.Context, t Target) (*Conn, error) {
 // DialContext is Dial for libraries that dial by host name, such as
 // [net/http.Transport]: "web.alice.mesh:80" is alice's web, "web.mesh:80" the
 // nearest. The network and the port say nothing. Targets as for Dial are
-// understood as well.
+// understood as well, and so is a ctx that wants no relay, as [p2p.DirectOnly] gives.
 func (m *Mesh) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	t, err := parseHost(addr)
 	if err != nil {
@@ -153,6 +156,7 @@ func (m *Mesh) searchName(ctx context.Context, name string) {
 	defer cancel()
 	tried := 0
 	for info := range m.table.Providers(ctx, m.nameKey(name)) {
+		m.node.NoteSource(info.ID, p2p.SourceDHT, info.Addrs...)
 		if err := m.node.Connect(ctx, info.ID, info.Addrs...); err != nil {
 			m.log.Debug("connect to find a name", "peer", info.ID, "err", err)
 			m.fetchMember(ctx, info.ID)
@@ -248,14 +252,14 @@ func isDial(err error) bool {
 // worthSearching tells whether other addresses could help against a failure.
 func (m *Mesh) worthSearching(ctx context.Context, err error) bool {
 	var refused *p2p.RefusedError
-	return ctx.Err() == nil && isDial(err) && !errors.As(err, &refused)
+	return ctx.Err() == nil && isDial(err) && !errors.As(err, &refused) && !errors.Is(err, p2p.ErrOnlyRelay)
 }
 
 // dialNearest dials those who offer a service, the nearest first, until one
 // agrees.
 func (m *Mesh) dialNearest(ctx context.Context, service string) (*Conn, error) {
 	var errs []error
-	for _, id := range m.providers(ctx, service) {
+	for _, id := range m.providers(p2p.AnyPath(ctx), service) {
 		c, err := m.dialMember(ctx, id, service)
 		if err == nil {
 			return c, nil
@@ -284,6 +288,7 @@ func (m *Mesh) providers(ctx context.Context, service string) []peer.ID {
 		if info.ID == m.node.ID() { // of a service withdrawn since
 			continue
 		}
+		m.node.NoteSource(info.ID, p2p.SourceDHT, info.Addrs...)
 		found = append(found, info.ID)
 		if len(found) == 1 {
 			time.AfterFunc(gatherTime, cancel)

@@ -23,11 +23,12 @@ type Member struct {
 	NameChosen bool      // it chose its name itself, so that the name proves nothing
 	Services   []string  // the only ones that it may use; empty is no restriction
 
-	Self bool
-	Up   bool          // connected, or heard of lately, in minutes that grow with the mesh, and not found gone since
-	Path p2p.Path      // to it, PathUnknown if there is no connection
-	RTT  time.Duration // to it as last measured, 0 if never
-	Seen time.Time     // when it was last known to be up, if not connected
+	Self  bool
+	Up    bool          // connected, or heard of lately, in minutes that grow with the mesh, and not found gone since
+	Path  p2p.Path      // to it, PathUnknown if there is no connection
+	Relay peer.ID       // through which, if Path is a relay's
+	RTT   time.Duration // to it as last measured, 0 if never
+	Seen  time.Time     // when it was last known to be up, if not connected
 }
 
 // Self returns this node as a member.
@@ -84,7 +85,7 @@ func (m *Mesh) viewLocked(e *entry, now time.Time, window time.Duration) Member 
 		ID: e.member.ID, Name: e.member.Name, Roles: e.member.Roles, Expires: e.member.NotAfter,
 		Admitted: e.member.Admitted, NameChosen: e.member.NameChosen, Services: e.member.Services,
 		Up: e.up(now, window), Seen: e.heard,
-		Path: m.node.PathTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
+		Path: m.node.PathTo(e.member.ID), Relay: m.node.RelayTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
 	}
 }
 

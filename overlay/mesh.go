@@ -36,6 +36,7 @@ type Mesh struct {
 	table     *dht.DHT
 	gossip    *gossip
 	known     *knownPeers
+	paths     *pathLog
 	name      *dht.Publication
 	start     []peer.AddrInfo // members to start from that the caller named
 	renewNow  chan struct{}   // asks runRenew to try again
@@ -104,7 +105,7 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 	m := &Mesh{
 		dir: c.Dir, log: c.Logger, roster: newRoster(), services: map[string]*Listener{}, conns: map[*Conn]struct{}{},
 		changed: make(chan struct{}), renewNow: make(chan struct{}, 1), exchanges: make(chan struct{}, maxExchanges),
-		caughtUp: newCatchUp(), done: make(chan struct{}),
+		caughtUp: newCatchUp(), paths: newPathLog(), done: make(chan struct{}),
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	defer func() {
@@ -191,7 +192,7 @@ func (m *Mesh) startNode(c Config) error {
 	}
 	m.node, err = p2p.New(p2p.Config{
 		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission, Local: m.localConfig(c),
-		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Relay: c.Relay,
+		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Relay: c.Relay, OnPath: m.paths.put,
 		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
@@ -239,6 +240,7 @@ func (m *Mesh) serve() error {
 
 func (m *Mesh) startLoops() {
 	m.wg.Go(m.runConnections)
+	m.wg.Go(m.runPaths)
 	m.wg.Go(m.runPresence)
 	m.wg.Go(m.runRefresh)
 	m.wg.Go(m.runReconnect)
@@ -270,7 +272,7 @@ func (m *Mesh) Addrs() []multiaddr.Multiaddr { return m.node.Addrs() }
 func (m *Mesh) Node() *p2p.Node { return m.node }
 
 // Ping measures one round trip to a member, by name or by peer ID, and tells
-// the path it took.
+// the path it took. With [p2p.DirectOnly] it takes none through a relay.
 func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
 	rtt, path, err := m.ping(ctx, member)
 	if err != nil {
@@ -280,7 +282,7 @@ func (m *Mesh) Ping(ctx context.Context, member string) (time.Duration, p2p.Path
 }
 
 func (m *Mesh) ping(ctx context.Context, member string) (time.Duration, p2p.Path, error) {
-	id, err := m.find(ctx, member)
+	id, err := m.find(p2p.AnyPath(ctx), member)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -16,6 +16,7 @@ import (
 type Connection struct {
 	Peer    peer.ID
 	Path    Path
+	Relay   peer.ID             // through which, if Path is a relay's
 	Addr    multiaddr.Multiaddr // the peer's
 	Inbound bool                // whether the peer made it
 	Since   time.Time
@@ -45,6 +46,9 @@ func (n *Node) Connections() []Connection {
 		if u := unixConn(c); u != nil {
 			out[i].Streams = u.NumStreams() // those past libp2p too
 		}
+		if out[i].Path == PathRelay {
+			out[i].Relay = relayOf(c)
+		}
 	}
 	return out
 }
@@ -60,6 +64,16 @@ func (n *Node) PathTo(id peer.ID) Path {
 		return PathUnknown
 	}
 	return pathTo(c.RemoteMultiaddr())
+}
+
+// RelayTo returns the peer through which a stream to a peer would go now, or nothing
+// if it would not go through a relay.
+func (n *Node) RelayTo(id peer.ID) peer.ID {
+	c := n.bestConn(id)
+	if c == nil || pathTo(c.RemoteMultiaddr()) != PathRelay {
+		return ""
+	}
+	return relayOf(c)
 }
 
 // Watch yields the node's connections as they are, then again after each

@@ -27,6 +27,12 @@ func WaitDirect(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, directKey{}, d)
 }
 
+// AnyPath returns a context with which a dial takes the path that there is, as one with
+// neither DirectOnly nor WaitDirect.
+func AnyPath(ctx context.Context) context.Context {
+	return context.WithValue(ctx, directKey{}, nil)
+}
+
 // directPatience is for two tries, see upgradeWaits.
 const directPatience = 5 * time.Second
 

@@ -41,7 +41,7 @@ func newNodeWithOutside(t testing.TB, c Config, outside func(multiaddr.Multiaddr
 	}
 	t.Cleanup(func() { n.Close() })
 	n.outside = outside
-	if err := errors.Join(n.listen(c), n.goOut(c.Relay)); err != nil {
+	if err := errors.Join(n.listen(c), n.goOut(c)); err != nil {
 		t.Fatal(err)
 	}
 	return n
