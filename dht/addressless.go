@@ -45,7 +45,7 @@ func newKadHost(node *p2p.Node) *kadHost {
 	h := node.Host()
 	return &kadHost{
 		Host: h, portable: portable,
-		peers:   kadPeerstore{Peerstore: h.Peerstore(), portable: portable, network: h.Network()},
+		peers:   kadPeerstore{Peerstore: h.Peerstore(), portable: portable, network: h.Network(), heard: node.NoteSource},
 		connect: func(ctx context.Context, id peer.ID) error { return node.Connect(ctx, id) },
 	}
 }
@@ -72,6 +72,7 @@ type kadPeerstore struct {
 	peerstore.Peerstore
 	portable func([]multiaddr.Multiaddr) []multiaddr.Multiaddr
 	network  network.Network
+	heard    func(_ peer.ID, source string, _ ...multiaddr.Multiaddr)
 	inTable  atomic.Pointer[func(peer.ID) bool] // nil until there is a table
 }
 
@@ -80,7 +81,9 @@ func (p *kadPeerstore) AddAddr(id peer.ID, addr multiaddr.Multiaddr, ttl time.Du
 }
 
 func (p *kadPeerstore) AddAddrs(id peer.ID, addrs []multiaddr.Multiaddr, ttl time.Duration) {
-	p.Peerstore.AddAddrs(id, p.portable(addrs), ttl)
+	addrs = p.portable(addrs)
+	p.heard(id, p2p.SourceDHT, addrs...)
+	p.Peerstore.AddAddrs(id, addrs, ttl)
 }
 
 func (p *kadPeerstore) Addrs(id peer.ID) []multiaddr.Multiaddr {

@@ -110,9 +110,6 @@ func (m *Mesh) reachOnce(ctx context.Context) (_ peer.ID, tried <-chan struct{},
 // on this machine, each once.
 func (m *Mesh) candidates() []peer.AddrInfo {
 	out := slices.Concat(m.start, m.known.infos())
-	for _, info := range out {
-		m.node.NoteSource(info.ID, p2p.SourceStart, info.Addrs...)
-	}
 	if m.isUnredeemed() {
 		return out // those who can give it what it lacks are named in the invite
 	}

@@ -122,6 +122,7 @@ func open(ctx context.Context, c Config, find finder, invite *credential.Invite)
 	if m.start = start; invite != nil {
 		m.start = append(m.start, invite.Start()...)
 	}
+	m.noteStart(m.start)
 	err = m.enter(ctx)
 	alone := errors.Is(err, ErrNoMemberReached) && invite == nil
 	if err != nil && !alone {
@@ -205,6 +206,7 @@ func (m *Mesh) startNode(c Config) error {
 	if err != nil {
 		return err
 	}
+	m.noteStart(m.known.infos())
 	m.table, err = dht.New(m.node, dht.Config{
 		Known: m.known.infos, Logger: c.Logger,
 		Records: map[string]dht.Validator{memberRecords: memberValidator{m.id, m.revoked}},
@@ -216,6 +218,13 @@ func (m *Mesh) startNode(c Config) error {
 		return err
 	}
 	return m.serve()
+}
+
+// noteStart takes in that addresses are known from before this node had anybody to ask.
+func (m *Mesh) noteStart(infos []peer.AddrInfo) {
+	for _, info := range infos {
+		m.node.NoteSource(info.ID, p2p.SourceStart, info.Addrs...)
+	}
 }
 
 // serve answers what members ask of this node.

@@ -12,7 +12,8 @@ import (
 
 // connectCommand ties a stream to standard input and output.
 func connectCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var direct directFlags
+	cmd := &cobra.Command{
 		Use:   "connect TARGET",
 		Short: "Tie a stream to a service to standard input and output",
 		Long: `Open a stream to a service, and tie it to standard input and output, until the
@@ -25,8 +26,17 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 			if _, err := overlay.ParseTarget(args[0]); err != nil {
 				return usageError{err}
 			}
+			if err := direct.check(); err != nil {
+				return err
+			}
 			return e.withNode(func(c *control.Client) error {
-				conn, err := c.Dial(cmd.Context(), args[0])
+				dial := c.Dial
+				if direct.only {
+					dial = func(ctx context.Context, target string) (*control.Conn, error) {
+						return c.DialDirect(ctx, target, direct.wait)
+					}
+				}
+				conn, err := dial(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
@@ -35,6 +45,8 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 			})
 		},
 	}
+	direct.add(cmd)
+	return cmd
 }
 
 // pipe copies standard input to a stream and the stream to standard output,

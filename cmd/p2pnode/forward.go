@@ -7,7 +7,8 @@ import (
 
 // forwardCommand ties a local socket to a service.
 func forwardCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var direct directFlags
+	cmd := &cobra.Command{
 		Use:   "forward ADDRESS TARGET",
 		Short: "Reach a service at an address of this machine",
 		Long: `Listen at an address of this machine, and tie what connects there to a service,
@@ -15,19 +16,29 @@ until the node ends or "p2pnode unforward". The address is a port (of 127.0.0.1;
 0 takes a free one), HOST:PORT or unix:/PATH. The target is MEMBER/SERVICE, or
 /SERVICE for the nearest member that offers it.`,
 		Example: `  p2pnode forward 8080 alice/web
-  p2pnode forward unix:/tmp/db.sock /db`,
+  p2pnode forward unix:/tmp/db.sock /db
+  p2pnode forward 8080 alice/web --direct-only`,
 		Args:              exactArgs(2),
 		ValidArgsFunction: e.completeTarget(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := direct.check(); err != nil {
+				return err
+			}
+			want := control.Forward{Listen: args[0], Target: args[1]}
+			if direct.only {
+				want.DirectOnly, want.WaitDirect = true, direct.wait
+			}
 			return e.withNode(func(c *control.Client) error {
-				f, err := c.Forward(cmd.Context(), args[0], args[1])
+				f, err := c.ForwardAs(cmd.Context(), want)
 				if err != nil {
 					return err
 				}
-				return e.print(f, "forward %s to %s", f.Listen, f.Target)
+				return e.print(f, "forward %s to %s%s", f.Listen, f.Target, directly(f))
 			})
 		},
 	}
+	direct.add(cmd)
+	return cmd
 }
 
 // unforwardCommand ends a forward.

@@ -49,6 +49,8 @@ const fromBackup = "restore it from a backup; or move the directory away and joi
 
 const usableLocalDir = `name with --local-dir one that you have made with "mkdir -m 700", or "mkdir -m 1777" for other users too; or leave the --local flags out`
 
+const whyRelay = `"p2pnode why MEMBER" tells why, and what helps`
+
 var writableDir = fmt.Sprintf("give a --dir that you can write, or set %s", dirVariable)
 
 // hints are tried in order: the first error that err is decides.
@@ -81,6 +83,7 @@ var hints = []struct {
 	{overlay.ErrNotMember, control.CodeNotMember, "ask an admin of the mesh for an invite"},
 	{overlay.ErrNoMemberReached, control.CodeAlone, "see that a member is up and can be reached from here; --bootstrap names an address that the invite does not have"},
 	{p2p.ErrNoLocal, control.CodeNoLocal, usableLocalDir},
+	{p2p.ErrOnlyRelay, control.CodeOnlyRelay, whyRelay},
 	{syscall.EADDRINUSE, control.CodeInUse, "choose another port"},
 	{syscall.EADDRNOTAVAIL, control.CodeNoAddress, "choose an address that this machine has"},
 	{syscall.ENOSPC, control.CodeDiskFull, "make room on the disk; what was stored before is as it was"},
@@ -96,7 +99,8 @@ var hintsByCode = map[control.Code]string{
 	control.CodeNoService:     `a service is offered with "p2pnode expose", on the member that has it`,
 	control.CodeNoProvider:    `a service is offered with "p2pnode expose", on a member that has it`,
 	control.CodeBroken:        brokeOff,
-	control.CodeUnreachable:   `"p2pnode peers" shows who is up`,
+	control.CodeUnreachable:   `"p2pnode peers" shows who is up, "p2pnode why MEMBER" what was tried`,
+	control.CodeOnlyRelay:     whyRelay,
 	control.CodeBusy:          "try again in a moment",
 	control.CodeNotPermitted:  `the member that has the service can let you use it with "p2pnode allow"; an invite may restrict you to others`,
 	control.CodeNotMember:     "one of the two nodes is not, or no longer, in the mesh; an admin can tell which with \"p2pnode whois\"",

@@ -143,7 +143,7 @@ streams between them, by name. No account, no server, no root.
 	flags.BoolVarP(&e.verbose, "verbose", "v", false, "say on standard error what the node does")
 	root.AddCommand(
 		upCommand(e), joinCommand(e), inviteCommand(e), downCommand(e), leaveCommand(e), revokeCommand(e),
-		statusCommand(e), peersCommand(e), whoisCommand(e), pingCommand(e), idCommand(e),
+		statusCommand(e), peersCommand(e), whoisCommand(e), pingCommand(e), doctorCommand(e), whyCommand(e), idCommand(e),
 		exposeCommand(e), unexposeCommand(e), allowCommand(e), denyCommand(e), accessCommand(e), forwardCommand(e), unforwardCommand(e), connectCommand(e),
 		demoCommand(e), versionCommand(e),
 	)

@@ -25,6 +25,7 @@ type nodeFlags struct {
 	ephemeral bool
 	local     localFlags
 	network   networkFlags
+	relay     relayFlags
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
@@ -34,6 +35,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
 	f.local.add(cmd)
 	f.network.add(cmd)
+	f.relay.add(cmd)
 }
 
 // config makes of the flags what package overlay wants.
@@ -65,6 +67,9 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 		c.Bootstrap = append(c.Bootstrap, a)
 	}
 	f.network.apply(e, &c)
+	if err := f.relay.apply(&c); err != nil {
+		return c, err
+	}
 	return c, f.local.apply(&c)
 }
 
@@ -110,7 +115,7 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	if err != nil {
 		return errors.Join(err, l.Close(), mesh.Close())
 	}
-	return daemon.Serve(ctx, l, mesh, c.Logger)
+	return daemon.Serve(ctx, l, mesh, daemon.Config{Logger: c.Logger, Proxy: e.proxy()})
 }
 
 // openBoth opens the mesh and the control socket. The mesh comes first: it

@@ -64,6 +64,7 @@ func TestTables(t *testing.T) {
 		{Name: "bob", ID: "12D3KooWb", Roles: "member", Self: true, Up: true, Path: "self"},
 		{Name: "carol", ID: "12D3KooWc", Roles: "member,relay", Seen: &seen},
 		{Name: "dave", ID: "12D3KooWd", Roles: "member,relay"},
+		{Name: "erin", ID: "12D3KooWe", Roles: "member,relay", Up: true, Path: "relay", Relay: "alice", RTT: 40.2},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,8 @@ func TestTables(t *testing.T) {
 		Local:    control.Local{Dir: "/run/user/1000/p2pnode", Remade: 2},
 		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts, Allow: everyone}, {Service: "db", Target: "unix:/s", Allow: admins}},
 		Only:     []string{"web", "db"},
-		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}},
+		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}, {Listen: "127.0.0.1:8081", Target: "alice/web", DirectOnly: true}},
+		Relays:   []control.Peer{{ID: "12D3KooWa", Name: "alice"}, {ID: "12D3KooWd"}}, Relaying: control.Relaying{Bytes: 2048},
 	}); err != nil {
 		t.Fatal(err)
 	}

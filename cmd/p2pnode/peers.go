@@ -43,7 +43,7 @@ func writeMembers(w io.Writer, members []control.Member) error {
 	t := newTable(w)
 	t.row("NAME", "STATE", "PATH", "RTT", "ROLES", "ID")
 	for _, m := range members {
-		t.row(m.Name, state(m), orDash(m.Path), roundTrip(m.RTT), m.Roles, m.ID)
+		t.row(m.Name, state(m), path(m.Path, m.Relay), roundTrip(m.RTT), m.Roles, m.ID)
 	}
 	return t.flush()
 }
@@ -58,6 +58,14 @@ func state(m control.Member) string {
 		return "away since " + m.Seen.Local().Format(time.DateTime)
 	}
 	return "away"
+}
+
+// path tells how a member is reached.
+func path(path, relay string) string {
+	if relay != "" {
+		return path + " " + relay
+	}
+	return orDash(path)
 }
 
 func orDash(s string) string {

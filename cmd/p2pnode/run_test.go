@@ -37,7 +37,8 @@ func TestNodeThatCannotSayItIsReady(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"up", "--dir", dir, "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0"}
-	e := &env{stdout: brokenPipe{}, stderr: io.Discard, getenv: os.Getenv}
+	getenv := func(string) string { return "" }
+	e := &env{stdout: brokenPipe{}, stderr: io.Discard, getenv: getenv}
 	if got := e.run(t.Context(), args); got != exitFailed {
 		t.Errorf("up exits with %d, want %d", got, exitFailed)
 	}
@@ -47,7 +48,7 @@ func TestNodeThatCannotSayItIsReady(t *testing.T) {
 		}
 	}
 	var stdout, stderr bytes.Buffer
-	e = &env{stdout: &stdout, stderr: &stderr, getenv: os.Getenv}
+	e = &env{stdout: &stdout, stderr: &stderr, getenv: getenv}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the directory is free if it gets as far as to notice that
 	if got := e.run(ctx, args); got != exitDone && !strings.Contains(stderr.String(), "interrupted") {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -45,6 +47,10 @@ func writeStatus(w io.Writer, n control.Node) error {
 	for i, a := range n.Addrs {
 		t.row(first(i, "addresses"), a.String()+"/p2p/"+n.ID)
 	}
+	for i, s := range reached(n) {
+		t.row(first(i, "reached"), s)
+	}
+	t.row("relaying", relaying(n.Relaying))
 	for i, s := range local(n.Local) {
 		t.row(first(i, "local"), s)
 	}
@@ -52,9 +58,43 @@ func writeStatus(w io.Writer, n control.Node) error {
 		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, x.Target, forWhom(x), traffic(x.Counts)))
 	}
 	for i, f := range n.Forwards {
-		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s", f.Listen, f.Target, traffic(f.Counts)))
+		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s%s", f.Listen, f.Target, directly(f), traffic(f.Counts)))
 	}
 	return t.flush()
+}
+
+// reached tells, a line each, how members elsewhere come to the node.
+func reached(n control.Node) (lines []string) {
+	if n.Reachable == "yes" {
+		lines = append(lines, "from the Internet")
+	}
+	if len(n.Relays) > 0 {
+		lines = append(lines, "through "+peerNames(n.Relays))
+	}
+	return lines
+}
+
+func peerNames(peers []control.Peer) string {
+	names := make([]string, len(peers))
+	for i, p := range peers {
+		names[i] = cmp.Or(p.Name, p.ID)
+	}
+	return strings.Join(names, ", ")
+}
+
+// relaying tells what a node carries for others.
+func relaying(r control.Relaying) string {
+	if r.Off {
+		return "nothing for others"
+	}
+	return byteCount(r.Bytes) + " for others"
+}
+
+func directly(f control.Forward) string {
+	if f.DirectOnly {
+		return ", through no relay"
+	}
+	return ""
 }
 
 // local tells, a line each, where members on this machine are met and what is wrong

@@ -48,7 +48,7 @@ func writeWhois(w io.Writer, m control.Whois) error {
 	t.row("expires", m.Expires.Local().Format(time.DateTime))
 	t.row("may use", mayUse(m.Only))
 	t.row("state", state(m.Member))
-	t.row("path", orDash(m.Path))
+	t.row("path", path(m.Path, m.Relay))
 	t.row("rtt", roundTrip(m.RTT))
 	t.row("offers", offers(m))
 	return t.flush()

@@ -11,22 +11,26 @@ const Version = 1
 
 // A Node describes the running node.
 type Node struct {
-	Version  int                   `json:"v"`
-	ID       string                `json:"id"`
-	Name     string                `json:"name"`
-	Roles    string                `json:"roles"`
-	Mesh     string                `json:"mesh"`
-	Expires  time.Time             `json:"expires"`                 // when its credential ends
-	Renewal  time.Time             `json:"renewal"`                 // from when on an admin is asked for another
-	Only     []string              `json:"restricted_to,omitempty"` // the services that it may use, if not all
-	Addrs    []multiaddr.Multiaddr `json:"addrs"`
-	Local    Local                 `json:"local"`
-	PID      int                   `json:"pid"`
-	Since    time.Time             `json:"since"`
-	Up       int                   `json:"up"`      // other members that are up
-	Members  int                   `json:"members"` // other members known
-	Exposed  []Exposed             `json:"exposed"`
-	Forwards []Forward             `json:"forwards"`
+	Version int                   `json:"v"`
+	ID      string                `json:"id"`
+	Name    string                `json:"name"`
+	Roles   string                `json:"roles"`
+	Mesh    string                `json:"mesh"`
+	Expires time.Time             `json:"expires"`                 // when its credential ends
+	Renewal time.Time             `json:"renewal"`                 // from when on an admin is asked for another
+	Only    []string              `json:"restricted_to,omitempty"` // the services that it may use, if not all
+	Addrs   []multiaddr.Multiaddr `json:"addrs"`
+	Local   Local                 `json:"local"`
+	// Reachable tells whether others have connected from the Internet: yes or unknown.
+	Reachable string    `json:"reachable,omitempty"`
+	Relays    []Peer    `json:"relays,omitempty"` // through which the node is reached
+	Relaying  Relaying  `json:"relaying"`         // what it carries for others
+	PID       int       `json:"pid"`
+	Since     time.Time `json:"since"`
+	Up        int       `json:"up"`      // other members that are up
+	Members   int       `json:"members"` // other members known
+	Exposed   []Exposed `json:"exposed"`
+	Forwards  []Forward `json:"forwards"`
 }
 
 // A Local is the directory of sockets in which a node meets members on its machine.
@@ -45,6 +49,7 @@ type Member struct {
 	Self    bool       `json:"self,omitempty"`
 	Up      bool       `json:"up"`
 	Path    string     `json:"path,omitempty"`   // empty without a connection
+	Relay   string     `json:"relay,omitempty"`  // the member through which it goes, if the path is relay
 	RTT     float64    `json:"rtt_ms,omitempty"` // milliseconds, as last measured
 	Seen    *time.Time `json:"seen,omitempty"`   // when it was last known to be up
 
@@ -95,6 +100,9 @@ type Forward struct {
 	Listen  string `json:"listen"`
 	Target  string `json:"target"`
 	Counts
+
+	DirectOnly bool          `json:"direct_only,omitempty"` // never through a relay
+	WaitDirect time.Duration `json:"wait_direct,omitempty"` // nanoseconds, for a direct path
 }
 
 // Counts are those of the connections of an Exposed or a Forward.
@@ -185,7 +193,9 @@ type Pong struct {
 	Version int     `json:"v"`
 	Member  string  `json:"member"`
 	Path    string  `json:"path"`
+	Relay   string  `json:"relay,omitempty"`
 	RTT     float64 `json:"rtt_ms"`
+	Reason  string  `json:"reason,omitempty"` // why the path is a relay's, if a better one was asked for
 }
 
 // A Code tells programs why something failed.
@@ -209,6 +219,7 @@ const (
 	CodeInUse         Code = "address-in-use"
 	CodeNoAddress     Code = "no-such-address" // this machine does not have it
 	CodeDenied        Code = "access-denied"   // by the system
+	CodeOnlyRelay     Code = "only-relay"      // where that was not good enough
 	CodeUnknownInvite Code = "unknown-invite"
 )
 

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+	"time"
 )
 
 const (
@@ -109,6 +110,31 @@ func (c *Client) Ping(ctx context.Context, member string) (Pong, error) {
 	return call[Pong](ctx, c, http.MethodPost, "ping?member="+url.QueryEscape(member), nil)
 }
 
+// PingUpgrade is Ping that also has a better path looked for if that was a relay's.
+func (c *Client) PingUpgrade(ctx context.Context, member string) (Pong, error) {
+	return call[Pong](ctx, c, http.MethodPost, "ping?upgrade=yes&member="+url.QueryEscape(member), nil)
+}
+
+// Doctor tells what the node knows of the network it is in, after it has had others
+// say again how they see it if that is asked for.
+func (c *Client) Doctor(ctx context.Context, look bool) (Doctor, error) {
+	return call[Doctor](ctx, c, fresh(look), "doctor", nil)
+}
+
+// Why tells what is known of the ways to a member, after they have been tried again if
+// that is asked for.
+func (c *Client) Why(ctx context.Context, member string, try bool) (Why, error) {
+	return call[Why](ctx, c, fresh(try), "doctor?member="+url.QueryEscape(member), nil)
+}
+
+// fresh returns the method with which something is found out anew, or only told.
+func fresh(yes bool) string {
+	if yes {
+		return http.MethodPost
+	}
+	return http.MethodGet
+}
+
 // Expose offers what listens at target as a service, to those that the rules
 // are true of, or to all if there is none.
 func (c *Client) Expose(ctx context.Context, service, target string, allow ...string) (Exposed, error) {
@@ -145,7 +171,12 @@ func (c *Client) Unexpose(ctx context.Context, service string) error {
 
 // Forward ties a local socket to a service.
 func (c *Client) Forward(ctx context.Context, listen, target string) (Forward, error) {
-	return call[Forward](ctx, c, http.MethodPost, "forwards", Forward{Listen: listen, Target: target})
+	return c.ForwardAs(ctx, Forward{Listen: listen, Target: target})
+}
+
+// ForwardAs is Forward with what else there is to say of it.
+func (c *Client) ForwardAs(ctx context.Context, f Forward) (Forward, error) {
+	return call[Forward](ctx, c, http.MethodPost, "forwards", f)
 }
 
 // Unforward ends a forward, named by the address that it listens at.
@@ -216,12 +247,22 @@ func cause(ctx context.Context, err error) error {
 
 // Dial opens a stream to a target such as "alice/web" or "/web".
 func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
+	return c.dial(ctx, url.Values{"target": {target}})
+}
+
+// DialDirect is Dial that does not go through a relay, and waits for a path that
+// doesn't.
+func (c *Client) DialDirect(ctx context.Context, target string, wait time.Duration) (*Conn, error) {
+	return c.dial(ctx, url.Values{"target": {target}, "direct": {wait.String()}})
+}
+
+func (c *Client) dial(ctx context.Context, query url.Values) (*Conn, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	stream, err := upgrade(conn, target)
+	stream, err := upgrade(conn, query)
 	if !stop() || err != nil {
 		conn.Close()
 		return nil, cause(ctx, err)
@@ -229,8 +270,8 @@ func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
 	return stream, nil
 }
 
-func upgrade(conn net.Conn, target string) (*Conn, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://node/v1/dial?target="+url.QueryEscape(target), nil)
+func upgrade(conn net.Conn, query url.Values) (*Conn, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://node/v1/dial?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,11 +24,14 @@ type Daemon struct {
 	// Set by Serve and never changed.
 	mesh  *overlay.Mesh
 	log   *slog.Logger
+	proxy string
 	since time.Time
 	ctx   context.Context // ends when the node is to
 	stop  context.CancelFunc
 
-	streams sync.WaitGroup // that are being carried
+	measured *measured
+
+	streams sync.WaitGroup // that are being carried, and other work
 	leaving sync.Mutex     // held while the node leaves: the mesh is out before all is written
 	editing sync.Mutex     // held while it is changed who may use a service
 
@@ -48,16 +52,25 @@ const (
 	closeTimeout = 2 * time.Second
 )
 
+// A Config holds what one may want to tell a Daemon.
+type Config struct {
+	// Logger gets what an operator may want to read. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	// Proxy is what the environment says of one, as VARIABLE=URL, to be shown.
+	Proxy string
+}
+
 // Serve runs a mesh's control socket until ctx ends, the node is told to go down,
 // or is out of the mesh. Then it closes the socket and the mesh and ends what it
 // set up. The error is what of that failed, or why others put the node out.
-func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, log *slog.Logger) error {
-	d := newDaemon(ctx, mesh, log)
+func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, c Config) error {
+	d := newDaemon(ctx, mesh, c)
 	server := &http.Server{
 		Handler:           d.routes(),
 		BaseContext:       func(net.Listener) context.Context { return d.ctx },
 		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -93,9 +106,10 @@ func (d *Daemon) putOut() error {
 	return fmt.Errorf("this node is out of the mesh: %w", err)
 }
 
-func newDaemon(ctx context.Context, mesh *overlay.Mesh, log *slog.Logger) *Daemon {
+func newDaemon(ctx context.Context, mesh *overlay.Mesh, c Config) *Daemon {
 	d := &Daemon{
-		mesh: mesh, log: log, since: time.Now(), down: make(chan struct{}),
+		mesh: mesh, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), proxy: c.Proxy,
+		since: time.Now(), down: make(chan struct{}), measured: newMeasured(),
 		exposed: map[string]*exposed{}, forwards: map[string]*forwarded{},
 	}
 	d.ctx, d.stop = context.WithCancel(ctx)
@@ -145,10 +159,12 @@ func (d *Daemon) goDown() error {
 
 func (d *Daemon) node() control.Node {
 	self := d.mesh.Self()
+	seen := d.mesh.Node().Report()
 	n := control.Node{
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
 		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(), Local: d.local(),
+		Reachable: seen.Reachable.String(), Relays: d.peers(seen.Relays), Relaying: control.Relaying(seen.Relaying),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
 	}
@@ -178,12 +194,32 @@ func (d *Daemon) local() control.Local {
 	return l
 }
 
-func (d *Daemon) ping(ctx context.Context, member string) (control.Pong, error) {
+// ping measures a round trip. If the path is a relay's, it has a better one looked for
+// if that is asked for.
+func (d *Daemon) ping(ctx context.Context, member string, upgrade bool) (control.Pong, error) {
 	rtt, path, err := d.mesh.Ping(ctx, member)
 	if err != nil {
 		return control.Pong{}, err
 	}
-	return control.Pong{Version: control.Version, Member: member, Path: path.String(), RTT: milliseconds(rtt)}, nil
+	pong := control.Pong{Version: control.Version, Member: member, Path: path.String(), RTT: milliseconds(rtt)}
+	if path != p2p.PathRelay {
+		return pong, nil
+	}
+	m, err := d.mesh.FindMember(ctx, member)
+	if err != nil {
+		return control.Pong{}, err
+	}
+	if m.Relay != "" {
+		pong.Relay = d.label(m.Relay)
+	}
+	if upgrade {
+		d.mesh.Node().Upgrade(m.ID)
+		pong.Reason = "a better path is being looked for"
+		if u, ok := d.mesh.Node().Upgraded(m.ID); ok {
+			pong.Reason = u.Reason()
+		}
+	}
+	return pong, nil
 }
 
 func milliseconds(d time.Duration) float64 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -123,7 +122,7 @@ func TestDownWaitsForTheEnd(t *testing.T) {
 
 func TestDownIsAnsweredLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDaemon(t.Context(), nil, slog.New(slog.DiscardHandler))
+		d := newDaemon(t.Context(), nil, Config{})
 		ended := make(chan error, 1)
 		go func() { ended <- d.goDown() }()
 		synctest.Wait()
@@ -174,7 +173,7 @@ func TestAnswersWhileTheNodeEnds(t *testing.T) {
 		{"end that went badly", fmt.Errorf("%w: %w", errEndedBadly, syscall.ENOSPC), "the node has ended, but not all went well: no space left on device"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := newDaemon(t.Context(), nil, slog.New(slog.DiscardHandler))
+			d := newDaemon(t.Context(), nil, Config{})
 			d.stop()
 			w := httptest.NewRecorder()
 			d.answer(func(*http.Request) (any, error) { return nil, tt.err })(w, httptest.NewRequest(http.MethodPost, "/v1/ping", nil))

@@ -47,6 +47,7 @@ var codes = []struct {
 	{credential.ErrExpired, control.CodeExpired, http.StatusForbidden},
 	{credential.ErrNotYetValid, control.CodeBadClock, http.StatusForbidden},
 	{credential.ErrWrongMesh, control.CodeOtherMesh, http.StatusForbidden},
+	{p2p.ErrOnlyRelay, control.CodeOnlyRelay, http.StatusBadGateway},
 	{overlay.ErrUnknownMember, control.CodeUnknownMember, http.StatusNotFound},
 	{overlay.ErrNoProvider, control.CodeNoProvider, http.StatusNotFound}, // may have one of the next inside
 	{overlay.ErrNoService, control.CodeNoService, http.StatusNotFound},

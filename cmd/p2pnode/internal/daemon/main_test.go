@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -60,7 +59,7 @@ func serveOut(t testing.TB, mesh *overlay.Mesh) *served {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &served{dir: dir, stop: stop, ended: make(chan error, 1)}
-	go func() { s.ended <- Serve(ctx, l, mesh, slog.New(slog.DiscardHandler)) }()
+	go func() { s.ended <- Serve(ctx, l, mesh, Config{}) }()
 	t.Cleanup(func() {
 		stop()
 		_ = s.result(t)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,7 +40,11 @@ func (d *Daemon) routes() http.Handler {
 		},
 		"POST /v1/leave": func(r *http.Request) (any, error) { return d.leave(r.Context()) },
 		"POST /v1/whois": func(r *http.Request) (any, error) { return d.whois(r.Context(), query(r, "member")) },
-		"POST /v1/ping":  func(r *http.Request) (any, error) { return d.ping(r.Context(), query(r, "member")) },
+		"POST /v1/ping": func(r *http.Request) (any, error) {
+			return d.ping(r.Context(), query(r, "member"), query(r, "upgrade") != "")
+		},
+		"GET /v1/doctor":  func(r *http.Request) (any, error) { return d.examine(r, false) },
+		"POST /v1/doctor": func(r *http.Request) (any, error) { return d.examine(r, true) },
 		"POST /v1/exposed": func(r *http.Request) (any, error) {
 			e, err := decode[control.Exposed](r)
 			if err != nil {
@@ -61,7 +66,7 @@ func (d *Daemon) routes() http.Handler {
 			if err != nil {
 				return nil, err
 			}
-			return d.forward(f.Listen, f.Target)
+			return d.forward(f)
 		},
 		"DELETE /v1/forwards": func(r *http.Request) (any, error) { return nil, d.unforward(query(r, "listen")) },
 		"POST /v1/down":       func(*http.Request) (any, error) { return nil, d.goDown() },
@@ -122,7 +127,12 @@ func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
 	d.streams.Add(1) // before the server forgets the connection
 	defer d.streams.Done()
 	target := query(r, "target")
-	stream, err := d.mesh.Dial(r.Context(), target)
+	ctx, err := directContext(r)
+	if err != nil {
+		d.writeError(w, err)
+		return
+	}
+	stream, err := d.mesh.Dial(ctx, target)
 	if err != nil {
 		d.writeError(w, err)
 		return
@@ -137,6 +147,20 @@ func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
 		d.log.Debug("stream broke", "service", target, "err", err)
 		d.tell(conn, err)
 	}
+}
+
+// directContext returns a request's context, with which is dialed past relays if that
+// is asked for.
+func directContext(r *http.Request) (context.Context, error) {
+	asked := query(r, "direct")
+	if asked == "" {
+		return r.Context(), nil
+	}
+	wait, err := time.ParseDuration(asked)
+	if err != nil || wait < 0 {
+		return nil, badRequestf("direct %.80q: not how long to wait for a direct path", asked)
+	}
+	return p2p.WaitDirect(r.Context(), wait), nil
 }
 
 // An untold is a stream to a command that is still to be told why it breaks.

@@ -63,6 +63,12 @@ func TestBadRequests(t *testing.T) {
 		{"no forward to end", "DELETE", "forwards?listen=8080", "", 404, "no forward listens there"},
 		{"no address to end", "DELETE", "forwards", "", 400, "address"},
 		{"no target to dial", "POST", "dial", "", 400, "not a target"},
+		{"a wait that is none", "POST", "dial?target=a/b&direct=soon", "", 400, "not how long to wait"},
+		{"a wait of less than no time", "POST", "dial?target=a/b&direct=-1s", "", 400, "not how long to wait"},
+		{"forward that waits less than no time", "POST", "forwards", `{"listen":"0","target":"/web","wait_direct":-1}`, 400, "not how long to wait"},
+		{"forward that waits for ever", "POST", "forwards", `{"listen":"0","target":"/web","wait_direct":9000000000000000}`, 400, "not how long to wait"},
+		{"nobody to tell of", "POST", "doctor?member=", "", 404, "no such member"},
+		{"nobody to tell of, as it is", "GET", "doctor?member=nobody", "", 404, "no such member"},
 		{"wrong method", "GET", "down", "", 405, ""},
 		{"unknown path", "GET", "secrets", "", 404, ""},
 	} {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/p2pnode/p2pnode/overlay/forward"
+	"github.com/p2pnode/p2pnode/p2p"
 )
 
 type exposed struct {
@@ -27,6 +29,8 @@ type exposed struct {
 type forwarded struct {
 	listen  forward.Address // as it was asked for
 	target  string
+	direct  bool
+	wait    time.Duration // for a direct path
 	forward *forward.Forward
 }
 
@@ -122,24 +126,56 @@ func (d *Daemon) unexpose(service string) error {
 	return e.expose.Close()
 }
 
-func (d *Daemon) forward(listen, target string) (control.Forward, error) {
-	addr, err := forward.ParseAddress(listen)
+func (d *Daemon) forward(want control.Forward) (control.Forward, error) {
+	target := want.Target
+	addr, err := forward.ParseAddress(want.Listen)
 	if err != nil {
 		return control.Forward{}, badRequest{err}
 	}
 	if _, err := overlay.ParseTarget(target); err != nil {
 		return control.Forward{}, err
 	}
-	f, err := forward.NewForward(d.mesh, target, addr, forward.Config{Logger: d.log})
+	if want.WaitDirect < 0 || want.WaitDirect > maxWaitDirect {
+		return control.Forward{}, badRequestf("%v is not how long to wait for a direct path: want 0s to %v", want.WaitDirect, maxWaitDirect)
+	}
+	out := &forwarded{listen: addr, target: target, direct: want.DirectOnly, wait: want.WaitDirect}
+	f, err := forward.NewForward(out.dialer(d.mesh), target, addr, forward.Config{Logger: d.log, DialTimeout: forwardDialTimeout + want.WaitDirect})
 	if err != nil {
 		return control.Forward{}, err
 	}
-	out := &forwarded{addr, target, f}
+	out.forward = f
 	name := listenName(f.Addr())
 	if !d.keep(func() { d.forwards[name] = out }) {
 		return control.Forward{}, errors.Join(errDown, f.Close())
 	}
 	return out.view(name), nil
+}
+
+const (
+	// forwardDialTimeout is how long a dial may take besides the wait for a direct
+	// path.
+	forwardDialTimeout = 30 * time.Second
+
+	// maxWaitDirect bounds that wait: who connects to a forward gives up sooner.
+	maxWaitDirect = 10 * time.Minute
+)
+
+// dialer returns with what the forward dials.
+func (f *forwarded) dialer(mesh *overlay.Mesh) forward.Dialer {
+	if f.direct {
+		return directDialer{mesh, f.wait}
+	}
+	return mesh
+}
+
+// A directDialer dials by no path that is a relay's.
+type directDialer struct {
+	mesh *overlay.Mesh
+	wait time.Duration
+}
+
+func (d directDialer) DialContext(ctx context.Context, network, target string) (net.Conn, error) {
+	return d.mesh.DialContext(p2p.WaitDirect(ctx, d.wait), network, target)
 }
 
 // unforward ends the forward that listens at an address, however it is written.
@@ -191,7 +227,10 @@ func (d *Daemon) exposedView(service string, e *exposed, made []named) control.E
 }
 
 func (f *forwarded) view(listen string) control.Forward {
-	return control.Forward{Version: control.Version, Listen: listen, Target: f.target, Counts: counts(f.forward.Stats())}
+	return control.Forward{
+		Version: control.Version, Listen: listen, Target: f.target, Counts: counts(f.forward.Stats()),
+		DirectOnly: f.direct, WaitDirect: f.wait,
+	}
 }
 
 func counts(s forward.Stats) control.Counts {

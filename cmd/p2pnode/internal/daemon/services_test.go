@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -155,7 +154,7 @@ func TestUnforwardOfPortZero(t *testing.T) {
 
 // What is set up while the node goes down is not left behind.
 func TestNothingIsSetUpAfterTheEnd(t *testing.T) {
-	d := newDaemon(t.Context(), overlaytest.New(t, 1)[0], slog.New(slog.DiscardHandler))
+	d := newDaemon(t.Context(), overlaytest.New(t, 1)[0], Config{})
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +166,7 @@ func TestNothingIsSetUpAfterTheEnd(t *testing.T) {
 	if _, err := d.expose(control.Exposed{Service: "web", Target: "3000"}); !errors.Is(err, errDown) {
 		t.Errorf("expose = %v, want %v", err, errDown)
 	}
-	if _, err := d.forward("unix:"+filepath.Join(dir, "s"), "/web"); !errors.Is(err, errDown) {
+	if _, err := d.forward(control.Forward{Listen: "unix:" + filepath.Join(dir, "s"), Target: "/web"}); !errors.Is(err, errDown) {
 		t.Errorf("forward = %v, want %v", err, errDown)
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
@@ -205,6 +204,8 @@ func TestCodes(t *testing.T) {
 	}{
 		{overlay.ErrBadTarget, control.CodeBadRequest},
 		{badRequestf("nonsense"), control.CodeBadRequest},
+		{&p2p.DialError{Err: p2p.ErrOnlyRelay}, control.CodeOnlyRelay},
+		{fmt.Errorf("%w: %w", overlay.ErrNoProvider, p2p.ErrOnlyRelay), control.CodeOnlyRelay},
 		{overlay.ErrUnknownMember, control.CodeUnknownMember},
 		{&overlay.AmbiguousError{Name: "bob"}, control.CodeAmbiguous},
 		{overlay.ErrNoService, control.CodeNoService},
