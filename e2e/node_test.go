@@ -69,6 +69,8 @@ type node struct {
 	cmd    *exec.Cmd
 	ready  readyLine
 	stderr *bytes.Buffer
+
+	at func(ctx context.Context, name string, args ...string) *exec.Cmd // runs it elsewhere, unless nil
 }
 
 type readyLine struct {
@@ -110,6 +112,9 @@ func (n *node) join(invite string, args ...string) *node {
 func (n *node) start(stdin string, args ...string) error {
 	args = append(args, "--dir", n.dir, "--name", n.name, "--json")
 	n.cmd = exec.Command(command, args...)
+	if n.at != nil {
+		n.cmd = n.at(context.Background(), command, args...)
+	}
 	n.stderr = new(bytes.Buffer)
 	n.cmd.Stdin, n.cmd.Stderr = strings.NewReader(stdin), n.stderr
 	endWithTest(n.cmd)
