@@ -74,7 +74,7 @@ func TestWhyARelay(t *testing.T) {
 	took := time.Since(began)
 	for _, want := range []string{
 		"relay alice", "NAT here ", "it can't be done between these two; tried", "carol is reached through alice: no hole can be punched",
-		"UPnP", "itself, by a relay", "from none to relay alice: connected at",
+		"UPnP", "itself, by a relay", "from none to relay alice: connected\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("why carol = %s\nwant %q in it", out, want)

@@ -53,6 +53,14 @@
 // is no connection to, and the members that offer a service, for "/web". What
 // the DHT says is believed once the member has proven it.
 //
+// # By which path
+//
+// A stream takes the best path there is: a socket on this machine, an address of the
+// local network, a public one, or another member that relays. With the ctx of
+// [p2p.DirectOnly] or [p2p.WaitDirect] it takes none through a relay.
+// [Mesh.PathChanges] tells when and why the path to a member became another one, and
+// [p2p.Node.Why] what is known of all of them.
+//
 // # Wire protocols
 //
 // They are described in docs/protocol.md: "/p2pnode/stream/1" and

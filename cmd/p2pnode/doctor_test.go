@@ -19,9 +19,10 @@ var (
 // What each kind of NAT means, whatever else is known, is written down once.
 func TestFamilyFindings(t *testing.T) {
 	var got bytes.Buffer
+	reachable := "unknown"
 	write := func(name string, f control.Family) {
 		fmt.Fprintf(&got, "# %s\n", name)
-		if err := writeFindings(&got, []control.Finding{familyFinding("IPv4", f)}); err != nil {
+		if err := writeFindings(&got, []control.Finding{familyFinding("IPv4", f, reachable)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,6 +35,8 @@ func TestFamilyFindings(t *testing.T) {
 		}
 	}
 	write("a firewall that lets TCP in", control.Family{NAT: control.NAT{Mapping: "none", Filtering: "port", UDP: "yes"}, TCP: "yes", External: "192.0.2.1:4001", Seen: 1})
+	reachable = "yes"
+	write("those asked are behind NATs", control.Family{NAT: control.NAT{UDP: "no"}, TCP: "yes", Seen: 2, Addrs: 1})
 	checkGolden(t, "testdata/nats.txt", got.Bytes())
 }
 
@@ -78,7 +81,7 @@ func TestFindingsAreWhole(t *testing.T) {
 		for _, f := range filterings {
 			for _, verdict := range []string{"unknown", "yes", "no"} {
 				nat := control.Family{NAT: control.NAT{Mapping: m, Filtering: f, UDP: verdict}, TCP: verdict, Seen: 1}
-				got := familyFinding("IPv6", nat)
+				got := familyFinding("IPv6", nat, "unknown")
 				if got.About == "" || got.Measured == "" || got.Means == "" || strings.HasSuffix(got.Means, " ") {
 					t.Errorf("familyFinding(%+v) = %+v, want all but Do", nat, got)
 				}
@@ -155,7 +158,7 @@ func TestWriteWhy(t *testing.T) {
 		Upgrade:   &control.Upgrade{At: then, Tries: 3, Path: "relay", Reason: "no hole can be punched"},
 		Changes: []control.PathChange{
 			{At: then, To: "direct", Why: "connected at /ip4/192.0.2.1/tcp/4001"},
-			{At: now, From: "direct", To: "relay", Relay: "carol", Why: "connection lost"},
+			{At: now, From: "direct", To: "relay", Relay: "carol", Why: "connected at /ip4/192.0.2.9/tcp/4001/p2p/12D3KooWc/p2p-circuit"},
 		},
 	}
 	away := control.Why{

@@ -20,7 +20,7 @@ func findings(d control.Doctor) []control.Finding {
 		return []control.Finding{onlyHere, localFinding(d.Local), membersFinding(d.Members)}
 	}
 	out := []control.Finding{
-		familyFinding("IPv4", d.IPv4), familyFinding("IPv6", d.IPv6),
+		familyFinding("IPv4", d.IPv4, d.Reachable), familyFinding("IPv6", d.IPv6, d.Reachable),
 		reachableFinding(d), relaysFinding(d), relayingFinding(d.Relaying), localFinding(d.Local),
 	}
 	if d.Proxy != "" {
@@ -37,7 +37,7 @@ var onlyHere = control.Finding{
 	Means: "it is met on this machine alone",
 }
 
-func familyFinding(about string, f control.Family) control.Finding {
+func familyFinding(about string, f control.Family, reachable string) control.Finding {
 	out := control.Finding{About: about}
 	switch {
 	case f.Seen == 0 && f.Addrs == 0:
@@ -48,6 +48,10 @@ func familyFinding(about string, f control.Family) control.Finding {
 		out.Means = "what there is between here and the Internet is not known, and matters to members elsewhere only"
 	case f.UDP == "no":
 		out.Measured = fmt.Sprintf("%s asked, and no datagram got there and back; %s", countOf(f.Seen, "member was", "members were"), tcpWords(f.TCP))
+		if reachable == "yes" {
+			out.Means = "nothing follows, since members connect to this node: those that were asked may be behind NATs themselves"
+			break
+		}
 		out.Means = "neither QUIC nor hole punching works here: members are reached by TCP where one of the two can be, else through a relay"
 		out.Do = letUDPOut
 	default:

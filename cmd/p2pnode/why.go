@@ -85,10 +85,17 @@ func connectionText(c control.Connection, now time.Time) string {
 	if c.Inbound {
 		who = "made by the other"
 	}
-	return fmt.Sprintf("%s, %s, %s, %s", path(c.Path, c.Relay), c.Addr, who, ago(c.Since, now))
+	how := path(c.Path, c.Relay)
+	if c.Relay == "" {
+		how += ", " + c.Addr
+	}
+	return fmt.Sprintf("%s, %s, %s", how, who, ago(c.Since, now))
 }
 
 func changeText(c control.PathChange) string {
+	if c.Relay != "" {
+		c.Why, _, _ = strings.Cut(c.Why, " at ") // the relay tells where
+	}
 	return fmt.Sprintf("%s from %s to %s: %s", c.At.Local().Format(time.DateTime), cmp.Or(c.From, "none"), path(cmp.Or(c.To, "none"), c.Relay), c.Why)
 }
 
