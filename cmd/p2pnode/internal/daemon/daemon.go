@@ -164,7 +164,7 @@ func (d *Daemon) node() control.Node {
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
 		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(), Local: d.local(),
-		Reachable: seen.Reachable.String(), Relays: d.peers(seen.Relays), Relaying: control.Relaying(seen.Relaying),
+		Reachable: seen.Reachable.String(), Relays: d.peers(seen.Relays), Relaying: relayingView(seen.Relaying),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
 	}

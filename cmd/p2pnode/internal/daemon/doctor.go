@@ -43,7 +43,7 @@ func (d *Daemon) doctor(ctx context.Context, look bool) control.Doctor {
 		Version: control.Version, ID: self.ID.String(), Name: self.Name, Addrs: r.Addrs,
 		IPv4: family(r.NAT4, r.Addrs, multiaddr.P_IP4), IPv6: family(r.NAT6, r.Addrs, multiaddr.P_IP6),
 		Reachable: r.Reachable.String(), Relays: d.peers(r.Relays), Refused: []control.RefusedRelay{},
-		Relaying: control.Relaying(r.Relaying), Local: d.local(), Proxy: d.proxy, Members: []control.Member{},
+		Relaying: relayingView(r.Relaying), Local: d.local(), Proxy: d.proxy, Members: []control.Member{},
 	}
 	for _, f := range r.Refused {
 		out.Refused = append(out.Refused, control.RefusedRelay{Peer: d.peer(f.Peer), Error: f.Err.Error()})
@@ -80,6 +80,10 @@ func family(n p2p.NAT, addrs []multiaddr.Multiaddr, code int) control.Family {
 		}
 	}
 	return f
+}
+
+func relayingView(r p2p.Relaying) control.Relaying {
+	return control.Relaying{Off: r.Off, Bytes: r.Bytes}
 }
 
 func natView(n p2p.NAT) control.NAT {
