@@ -200,11 +200,12 @@ type eye struct {
 	slots   chan struct{}
 	looks   singleflight.Group // by peer
 
-	mu     sync.Mutex
-	tokens map[[sightToken]byte]chan inDatagram
-	sights map[bool][]Sight // by whether of IPv6
-	last   map[peer.ID]time.Time
-	sent   map[netip.Addr]time.Time // when a look at a peer there ended
+	mu      sync.Mutex
+	tokens  map[[sightToken]byte]chan inDatagram
+	sights  map[bool][]Sight // by whether of IPv6
+	changed chan struct{}    // closed and replaced when sights change
+	last    map[peer.ID]time.Time
+	sent    map[netip.Addr]time.Time // when a look at a peer there ended
 }
 
 type eyeSocket struct {
@@ -226,7 +227,7 @@ const maxLooks = 32
 const lookEvery = time.Second
 
 func newEye(n *Node) *eye {
-	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, last: map[peer.ID]time.Time{}, sent: map[netip.Addr]time.Time{}}
+	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, changed: make(chan struct{}), last: map[peer.ID]time.Time{}, sent: map[netip.Addr]time.Time{}}
 }
 
 // open starts to read datagrams from the sockets that the node listens on by QUIC.
@@ -384,6 +385,7 @@ func (e *eye) quiet(ip netip.Addr) bool {
 
 // exchange is the asking end's part.
 func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sight, err error) {
+	sight.Peer, sight.At = s.Peer(), time.Now()
 	socket := e.socket(ip.Is6())
 	request := sightRequest{tcp: e.node.Port()}
 	if _, err := rand.Read(request.token[:]); err != nil {
@@ -452,67 +454,90 @@ func (l *looking) read(s io.Reader) error {
 	}
 }
 
-// run sends datagrams to the peer's QUIC port until it reports one, waits whether one
-// comes from its other port, and then sends there.
+// run sends datagrams to two ports of the peer until it reports both, and waits
+// whether one comes from a third.
 func (l *looking) run(ctx context.Context) {
-	to, sends := l.offer.main, sightSends
-	if l.socket == nil || to == 0 {
+	sends, began := sightSends, time.Now()
+	if l.socket == nil || l.offer.main == 0 {
 		sends = nil
 	}
-	kind := uint8(datagramMain)
-	began := time.Now()
-	var heard <-chan time.Time
 	next := time.After(0)
-	wantTCP := true
-	for {
+	var heard <-chan time.Time
+	for !l.over() {
 		if len(sends) == 0 {
 			next = nil
-		}
-		if l.sight.Other.IsValid() && !wantTCP {
-			return
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-next:
-			_, _ = l.socket.WriteTo(datagram(kind, l.token), net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.ip, to)))
+			l.send()
 			if sends = sends[1:]; len(sends) > 0 {
 				next = time.After(time.Until(began.Add(sends[0])))
 			}
 		case a := <-l.arrivals:
 			switch a.kind {
 			case datagramHeard:
-				if kind == datagramMain {
-					l.sight.Heard = Yes
-					heard = time.After(0)
-				}
+				l.sight.Heard = Yes
 			case datagramUnasked:
 				l.sight.Unasked = Yes
 			}
 		case r := <-l.reports:
-			switch r.kind {
-			case reportMain:
-				if !l.sight.External.IsValid() {
-					l.sight.External = r.from
-					sends = nil
-					heard = time.After(l.rtt + sightWait)
-				}
-			case reportOther:
-				l.sight.Other = r.from
-			case reportTCP:
-				l.sight.TCP, wantTCP = verdict(r.ok), false
+			l.take(r)
+			if r.kind == reportMain && heard == nil {
+				heard = time.After(l.rtt + sightWait)
 			}
 		case <-heard:
-			heard = nil
 			if l.sight.Heard == Unknown {
 				l.sight.Heard = No
 			}
-			if l.offer.other != 0 {
-				to, kind, sends, began = l.offer.other, datagramOther, sightSends, time.Now()
-				next = time.After(0)
-			}
 		}
 	}
+}
+
+// over tells whether nothing more is to be found out.
+func (l *looking) over() bool {
+	return l.sight.External.IsValid() && l.sight.Other.IsValid() && l.sight.Heard != Unknown && l.sight.TCP != Unknown
+}
+
+// send sends a datagram to each port of which none has been reported.
+func (l *looking) send() {
+	for _, to := range []struct {
+		kind uint8
+		port uint16
+		seen netip.AddrPort
+	}{{datagramMain, l.offer.main, l.sight.External}, {datagramOther, l.offer.other, l.sight.Other}} {
+		if to.port != 0 && !to.seen.IsValid() {
+			_, _ = l.socket.WriteTo(datagram(to.kind, l.token), net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.ip, to.port)))
+		}
+	}
+}
+
+// take takes in what the peer reports. Where this node's datagrams come from others may
+// be waiting to know.
+func (l *looking) take(r sightReport) {
+	switch r.kind {
+	case reportMain:
+		if !l.sight.External.IsValid() {
+			l.sight.External = r.from
+		}
+	case reportOther:
+		l.sight.Other = r.from
+	case reportTCP:
+		l.sight.TCP = verdict(r.ok)
+	}
+	if l.sight.External.IsValid() && l.sight.Other.IsValid() {
+		l.eye.keep(*l.sight, l.ip.Is6())
+	}
+}
+
+// keep keeps what a peer has seen, for now.
+func (e *eye) keep(s Sight, v6 bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sights[v6] = addSight(e.sights[v6], s, s.At)
+	close(e.changed)
+	e.changed = make(chan struct{})
 }
 
 // nat returns what is known of one family.

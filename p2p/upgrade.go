@@ -418,7 +418,7 @@ func cmpErr(err, otherwise error) error {
 
 // offer returns what this node can be tried at, by what is known now.
 func (u *upgrades) offer(ctx context.Context) (o offer) {
-	u.node.lookAround(ctx, sightFresh)
+	u.node.glance(ctx)
 	for i, v6 := range []bool{false, true} {
 		o.nat[i] = u.node.eye.nat(v6)
 	}
@@ -576,6 +576,44 @@ func isQUIC(a multiaddr.Multiaddr) bool {
 }
 
 var _ transport.Transport = (*beside)(nil)
+
+// glancePatience bounds how long an offer waits for what peers see.
+const glancePatience = time.Second
+
+// glance has peers say how they see this node, and waits only until it is known from
+// where its datagrams come.
+func (n *Node) glance(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, glancePatience)
+	defer cancel()
+	witnesses := n.witnesses()
+	if len(witnesses) == 0 || n.eye.knows(witnesses[0].RemotePeer(), sightFresh) {
+		return
+	}
+	looked := make(chan struct{})
+	n.start(func() {
+		defer close(looked)
+		n.lookAround(n.life, sightFresh)
+	})
+	for {
+		changed := n.eye.sightsChanged()
+		if n.eye.knows(witnesses[0].RemotePeer(), sightFresh) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-looked:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *eye) sightsChanged() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changed
+}
 
 // lookAround asks some peers how they see this node, unless that is known from a
 // moment ago.
