@@ -147,6 +147,9 @@ func (n *Node) Why(id peer.ID) PeerReport {
 		a := AddrReport{Addr: ranked.Addr, Path: pathTo(ranked.Addr), Source: n.sources.of(id, ranked.Addr), Outcome: NotTried}
 		if i := slices.IndexFunc(tried, func(t try) bool { return t.addr.Equal(ranked.Addr) }); i >= 0 {
 			t := tried[i]
+			if reason := n.gate.reason(id); t.err == nil && reason != nil { // a connection was made, and came to nothing
+				t.err = reason
+			}
 			attempt := t.attempt()
 			a.Tried, a.Took, a.Err, a.Outcome = t.began, attempt.Took, attempt.Err, outcomeOf(t.err)
 		}
