@@ -212,10 +212,12 @@ func (n *Node) pingOn(ctx context.Context, c network.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := s.Write(make([]byte, ping.PingSize)); err != nil {
-		return err
+		return orCause(ctx, err)
 	}
-	_, err = io.ReadFull(s, make([]byte, ping.PingSize))
-	return err
+	if _, err = io.ReadFull(s, make([]byte, ping.PingSize)); err != nil {
+		return orCause(ctx, err)
+	}
+	return nil
 }
 
 // lookNear starts to look for others on the local network.

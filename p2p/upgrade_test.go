@@ -161,7 +161,7 @@ func TestOffer(t *testing.T) {
 		{"empty", offer{}, offer{}},
 		{"of all", anOffer, anOffer},
 		{"of as many addresses as may be", full, full},
-		{"that took too long to count", offer{took: time.Hour}, offer{took: 65535 * time.Millisecond}},
+		{"that took too long to count", offer{took: 2 * time.Hour}, offer{took: (1<<32 - 1) * time.Microsecond}},
 		{"what else is known is not told", offer{nat: [2]NAT{{UDP: Yes, TCP: Yes, External: someAddr4, Seen: []Sight{{Peer: "a"}}}}}, offer{nat: [2]NAT{{UDP: Yes}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -192,9 +192,9 @@ var badOffers = []struct {
 	{"an unknown mapping", func() []byte { return changedOffer(0, byte(MappingDependent)+1) }},
 	{"an unknown filtering", func() []byte { return changedOffer(1, byte(FilteringPort)+1) }},
 	{"an unknown verdict", func() []byte { return changedOffer(5, byte(No)+1) }},
-	{"a list longer than the message", func() []byte { return changedOffer(8, 0xff) }},
-	{"an address longer than the list", func() []byte { return changedOffer(10, 0xff) }},
-	{"an address that is none", func() []byte { return changedOffer(11, 0xff) }},
+	{"a list longer than the message", func() []byte { return changedOffer(10, 0xff) }},
+	{"an address longer than the list", func() []byte { return changedOffer(12, 0xff) }},
+	{"an address that is none", func() []byte { return changedOffer(13, 0xff) }},
 	{"an address of nothing", func() []byte { return offerOf(1, nil) }},
 	{"one address too many", func() []byte { return offerOf(maxOffered+1, addrs("/ip4/203.0.113.7/tcp/1")[0].Bytes()) }},
 	{"1000 addresses", func() []byte { return offerOf(1000, circuitAddr.Bytes()) }},
@@ -207,7 +207,7 @@ func changedOffer(at int, to byte) []byte {
 }
 
 func offerOf(n int, addr []byte) []byte {
-	b := cryptobyte.NewBuilder(make([]byte, 8))
+	b := cryptobyte.NewBuilder(make([]byte, 10))
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for range n {
 			b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(addr) })
