@@ -167,16 +167,42 @@ func (m *Mesh) searchName(ctx context.Context, name string) {
 	}
 }
 
-// dialMember opens a stream to a service of one member.
+// dialMember opens a stream to a service of one member. Where the connection there was
+// turns out to be dead, it does so again on another.
 func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Conn, error) {
+	c, dead, err := m.dialOnce(ctx, id, service)
+	if err != nil && dead && ctx.Err() == nil {
+		m.log.Debug("dial again: the connection was dead", "peer", id, "err", err)
+		c, _, err = m.dialOnce(ctx, id, service)
+	}
+	return c, err
+}
+
+// slowAnswer is how long a member may take to answer before it is looked whether the
+// connection to it is dead, which else is noticed late: a router that has forgotten it
+// drops what it gets.
+const slowAnswer = time.Second
+
+func (m *Mesh) dialOnce(ctx context.Context, id peer.ID, service string) (_ *Conn, dead bool, err error) {
 	s, err := m.request(ctx, id, service)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	if s.Path() != p2p.PathUnix && s.Path() != p2p.PathSelf {
+		slow := time.AfterFunc(slowAnswer, func() { m.node.Check(id) })
+		defer slow.Stop()
 	}
 	if err := awaitStatus(ctx, s); err != nil {
+		dead := s.Broken()
 		s.Reset()
-		return nil, err
+		return nil, dead, err
 	}
+	c, err := m.dialled(s, id, service)
+	return c, false, err
+}
+
+// dialled makes a Conn of a stream that was agreed on.
+func (m *Mesh) dialled(s *p2p.Stream, id peer.ID, service string) (*Conn, error) {
 	peer, _ := m.Member(id)
 	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.Self().Name, service: service, dialed: true}
 	if err := m.remember(c); err != nil {

@@ -204,6 +204,13 @@ func (n *Node) Check(id peer.ID) bool {
 
 // pingOn waits for an answer over one connection.
 func (n *Node) pingOn(ctx context.Context, c network.Conn) error {
+	if unixConn(c) != nil { // over which libp2p's protocols are its own business
+		result, ok := <-ping.Ping(ctx, n.kit.host, c.RemotePeer())
+		if !ok {
+			return orCause(ctx, errNoAnswer)
+		}
+		return result.Error
+	}
 	s, err := n.open(ctx, c, ping.ID)
 	if err != nil {
 		return err

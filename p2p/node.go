@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -115,7 +113,7 @@ func newNode(c Config) (*Node, error) {
 		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
 		sources:     newAddrSources(),
-		paths:       pathWatch{paths: map[peer.ID]Path{}},
+		paths:       pathWatch{paths: map[peer.ID]Path{}, rtts: map[peer.ID]time.Duration{}},
 		onPath:      c.OnPath,
 		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
@@ -250,23 +248,42 @@ func (n *Node) Ping(ctx context.Context, id peer.ID) (time.Duration, error) {
 	if id == n.id {
 		return 0, nil
 	}
-	if _, err := n.conn(ctx, id); err != nil {
-		return 0, err
-	}
 	ctx, cancel := n.bound(ctx)
 	defer cancel(nil)
-	result, ok := <-ping.Ping(ctx, n.kit.host, id)
-	if ok && result.Error == nil {
-		return result.RTT, nil
+	rtt, err := n.ping(ctx, id)
+	if errors.Is(err, errDead) && ctx.Err() == nil {
+		rtt, err = n.ping(ctx, id) // by another connection
 	}
-	return 0, fmt.Errorf("ping peer %v: %w", id, orCause(ctx, cmp.Or(result.Error, errNoAnswer)))
+	return rtt, err
 }
 
-// RTT returns the round trip to a peer, smoothed over the pings so far, or 0 if
-// none was measured.
-func (n *Node) RTT(id peer.ID) time.Duration {
-	return n.kit.host.Peerstore().LatencyEWMA(id)
+// errDead says that a connection on which the peer did not answer is closed.
+var errDead = errors.New("the connection was dead")
+
+func (n *Node) ping(ctx context.Context, id peer.ID) (time.Duration, error) {
+	c, err := n.conn(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	if unixConn(c) == nil {
+		slow := time.AfterFunc(checkPatience, func() { n.Check(id) })
+		defer slow.Stop()
+	}
+	began := time.Now()
+	if err := n.pingOn(ctx, c); err != nil {
+		if c.IsClosed() && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", errDead, err)
+		}
+		return 0, fmt.Errorf("ping peer %v: %w", id, orCause(ctx, err))
+	}
+	rtt := time.Since(began)
+	n.paths.measured(id, rtt)
+	return rtt, nil
 }
+
+// RTT returns the round trip to a peer, smoothed over the pings so far on the path
+// that there is, or 0 if none was measured.
+func (n *Node) RTT(id peer.ID) time.Duration { return n.paths.rtt(id) }
 
 // Close drops all connections and waits until the node's goroutines are gone.
 // It may be called more than once and at any time.

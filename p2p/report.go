@@ -240,6 +240,23 @@ type PathChange struct {
 type pathWatch struct {
 	mu    sync.Mutex
 	paths map[peer.ID]Path
+	rtts  map[peer.ID]time.Duration
+}
+
+func (w *pathWatch) rtt(id peer.ID) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rtts[id]
+}
+
+// measured takes in a round trip. A new one counts for a fourth.
+func (w *pathWatch) measured(id peer.ID, rtt time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old := w.rtts[id]; old > 0 {
+		rtt = old + (rtt-old)/4
+	}
+	w.rtts[id] = rtt
 }
 
 // withoutUnixText returns a connection's address for people.
@@ -264,6 +281,9 @@ func (n *Node) notePath(c network.Conn, why string) {
 		delete(n.paths.paths, id)
 	} else {
 		n.paths.paths[id] = path
+	}
+	if from != path {
+		delete(n.paths.rtts, id)
 	}
 	n.paths.mu.Unlock()
 	if from == path || n.onPath == nil {

@@ -154,7 +154,8 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 			r.mu.Lock()
 			r.dropLocked(id)
 			r.mu.Unlock()
-			r.node.checkAll() // what it was is likely not its own alone
+			r.node.eye.forget() // what it was is likely not its own alone
+			r.node.checkAll()
 			changed = true
 		}
 	}

@@ -78,6 +78,12 @@ func (s *Stream) remoteIP() (netip.Addr, bool) {
 	return ipOf(raw.Conn())
 }
 
+// Broken tells whether the connection under the stream is closed.
+func (s *Stream) Broken() bool {
+	raw, ok := s.raw.(network.Stream)
+	return ok && raw.Conn().IsClosed()
+}
+
 // Path tells how the stream's bytes travel.
 func (s *Stream) Path() Path { return s.info.path }
 

@@ -273,7 +273,7 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	here = u.offer(ctx)
+	here = u.offer(ctx, freshFor(tries))
 	data, err := here.marshal()
 	began := time.Now()
 	if err := sendMessage(s, data, err); err != nil {
@@ -299,6 +299,15 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
 	u.attempt(ctx, c.RemotePeer(), there, client)
 	return here, there, nil
+}
+
+// freshFor returns how old what peers saw may be for a try. When one has failed it may
+// be for what is not so any more.
+func freshFor(tries int) time.Duration {
+	if tries == 0 {
+		return sightFresh
+	}
+	return 2 * lookEvery
 }
 
 // clientRole tells whether this end should begin the QUIC handshake: the end whose
@@ -354,7 +363,7 @@ func (u *upgrades) follow(s *Stream) error {
 		return err
 	}
 	began := time.Now()
-	here := u.offer(ctx)
+	here := u.offer(ctx, freshFor(u.followedBefore(s.Peer())))
 	here.took = time.Since(began)
 	data, err = here.marshal()
 	if err := sendMessage(s, data, err); err != nil {
@@ -400,6 +409,16 @@ func (u *upgrades) mayFollow(id peer.ID, now time.Time) bool {
 	return true
 }
 
+// followedBefore returns how often a path was looked for with a peer lately.
+func (u *upgrades) followedBefore(id peer.ID) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if last, ok := u.last[id]; ok && time.Since(last.At) < upgradeEvery && last.Path == PathRelay {
+		return last.Tries
+	}
+	return 0
+}
+
 // followed counts that a peer leads, or does no more.
 func (u *upgrades) followed(id peer.ID, more int) {
 	u.mu.Lock()
@@ -417,8 +436,8 @@ func cmpErr(err, otherwise error) error {
 }
 
 // offer returns what this node can be tried at, by what is known now.
-func (u *upgrades) offer(ctx context.Context) (o offer) {
-	u.node.glance(ctx)
+func (u *upgrades) offer(ctx context.Context, fresh time.Duration) (o offer) {
+	u.node.glance(ctx, fresh)
 	for i, v6 := range []bool{false, true} {
 		o.nat[i] = u.node.eye.nat(v6)
 	}
@@ -582,21 +601,21 @@ const glancePatience = time.Second
 
 // glance has peers say how they see this node, and waits only until it is known from
 // where its datagrams come.
-func (n *Node) glance(ctx context.Context) {
+func (n *Node) glance(ctx context.Context, fresh time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, glancePatience)
 	defer cancel()
 	witnesses := n.witnesses()
-	if len(witnesses) == 0 || n.eye.knows(witnesses[0].RemotePeer(), sightFresh) {
+	if len(witnesses) == 0 || n.eye.knows(witnesses[0].RemotePeer(), fresh) {
 		return
 	}
 	looked := make(chan struct{})
 	n.start(func() {
 		defer close(looked)
-		n.lookAround(n.life, sightFresh)
+		n.lookAround(n.life, fresh)
 	})
 	for {
 		changed := n.eye.sightsChanged()
-		if n.eye.knows(witnesses[0].RemotePeer(), sightFresh) {
+		if n.eye.knows(witnesses[0].RemotePeer(), fresh) {
 			return
 		}
 		select {

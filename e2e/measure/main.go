@@ -114,7 +114,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	}
 	peers, processes := 110, 200
 	var filter string
-	if args[0] == "network" && len(args) == 2 {
+	if strings.HasPrefix(args[0], "network") && len(args) == 2 {
 		filter, args = args[1], args[:1]
 	}
 	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes}[args[0]], 1
@@ -135,12 +135,13 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	}
 	named := map[string]measurement{
 		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
-		"admission":     measureAdmission(o.rounds, admissions),
-		"network":       measureNetwork(o.rounds, filter),
-		"local-start":   measureLocalStart(o.rounds),
-		"local-peers":   measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
-		"local-streams": measureLocalStreams(manyStreams),
-		"local-many":    measureLocalMany(crowd{processes, o.settle, o.idle}),
+		"admission":      measureAdmission(o.rounds, admissions),
+		"network":        measureNetwork(o.rounds, filter),
+		"network-faults": measureFaults(o.rounds, filter),
+		"local-start":    measureLocalStart(o.rounds),
+		"local-peers":    measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
+		"local-streams":  measureLocalStreams(manyStreams),
+		"local-many":     measureLocalMany(crowd{processes, o.settle, o.idle}),
 	}
 	names := args[:1]
 	if args[0] == "local" {

@@ -158,8 +158,10 @@ func (n *node) call(ctx context.Context, method, what, body string, answer any) 
 }
 
 // greeter writes a byte to whoever connects.
-func greeter() (net.Listener, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func greeter() (net.Listener, error) { return greeterAt("tcp", "127.0.0.1:0") }
+
+func greeterAt(network, addr string) (net.Listener, error) {
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, err
 	}
