@@ -309,6 +309,17 @@ func (e *eye) socket(v6 bool) *eyeSocket {
 	return e.sockets[i]
 }
 
+// tcpPort returns the TCP port that the node listens at by IPv4 or IPv6, or 0.
+func (e *eye) tcpPort(v6 bool) uint16 {
+	for _, addr := range e.node.kit.swarm.ListenAddresses() {
+		at, err := manet.ToNetAddr(addr)
+		if tcp, ok := at.(*net.TCPAddr); err == nil && ok && (tcp.IP.To4() == nil) == v6 {
+			return uint16(tcp.Port)
+		}
+	}
+	return 0
+}
+
 func datagram(kind uint8, token [sightToken]byte) []byte {
 	return append([]byte{sightMagic, kind}, token[:]...)
 }
@@ -387,7 +398,7 @@ func (e *eye) quiet(ip netip.Addr) bool {
 func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sight, err error) {
 	sight.Peer, sight.At = s.Peer(), time.Now()
 	socket := e.socket(ip.Is6())
-	request := sightRequest{tcp: e.node.Port()}
+	request := sightRequest{tcp: e.tcpPort(ip.Is6())}
 	if _, err := rand.Read(request.token[:]); err != nil {
 		return sight, err
 	}

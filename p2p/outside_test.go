@@ -297,7 +297,31 @@ func tokens(e *eye) int {
 	return len(e.tokens)
 }
 
-// Who can't be asked, and what is then known.
+// The port that is asked about is that of TCP, of the family, whatever else the node
+// listens at.
+func TestTCPPort(t *testing.T) {
+	for _, tt := range []struct {
+		name, listen string
+		v4, v6       bool
+	}{
+		{"TCP", "/ip4/127.0.0.1/tcp/0", true, false},
+		{"TCP by IPv6", "/ip6/::1/tcp/0", false, true},
+		{"QUIC", "/ip4/127.0.0.1/udp/0/quic-v1", false, false},
+	} {
+		n := newTestNode(t, Config{Listen: addrs(tt.listen)})
+		for v6, want := range map[bool]bool{false: tt.v4, true: tt.v6} {
+			port := uint16(0)
+			if want {
+				port = n.Port()
+			}
+			if got := n.eye.tcpPort(v6); got != port {
+				t.Errorf("%s: tcpPort(%v) = %d, want %d", tt.name, v6, got, port)
+			}
+		}
+	}
+}
+
+// Where not all can be found out, what is then known.
 func TestLookThatCannotBe(t *testing.T) {
 	t.Run("without QUIC here", func(t *testing.T) {
 		a, b := newTestNode(t, Config{}), newTestNode(t, Config{Listen: both})
