@@ -426,8 +426,11 @@ func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sig
 	if request.unasked.IsValid() {
 		sight.Unasked = No
 	}
-	read := make(chan error, 1)
-	go func() { read <- l.read(s) }()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		l.read(s)
+	}()
 	l.run(ctx)
 	_ = s.SetDeadline(time.Unix(1, 0))
 	<-read
@@ -447,20 +450,21 @@ type looking struct {
 	sight    *Sight
 }
 
-func (l *looking) read(s io.Reader) error {
+// read takes reports in, until the peer sends something else or more than there are.
+func (l *looking) read(s io.Reader) {
 	for {
 		data, err := receiveMessage(s, maxSightMessage)
 		if err != nil {
-			return err
+			return
 		}
 		r, err := parseSightReport(data)
 		if err != nil {
-			return err
+			return
 		}
 		select {
 		case l.reports <- r:
 		default:
-			return errSight
+			return
 		}
 	}
 }

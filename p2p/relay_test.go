@@ -207,7 +207,7 @@ func TestRelayMeter(t *testing.T) {
 				after time.Duration
 				want  bool
 			}{{100, 0, true}, {1, 0, false}, {1, relayDay, false}, {100, 1, true}, {1, 0, false}} {
-				time.Sleep(step.after)
+				<-time.After(step.after)
 				if got := m.take(context.Background(), step.n); got != step.want {
 					t.Errorf("take(%d) after %v = %v, want %v", step.n, step.after, got, step.want)
 				}

@@ -172,16 +172,16 @@ func TestRefusalsAreWaitedOut(t *testing.T) {
 			if r.mayAsk("a") || !r.mayAsk("b") {
 				t.Errorf("mayAsk of who has refused, another = %v, %v, want false, true", r.mayAsk("a"), r.mayAsk("b"))
 			}
-			time.Sleep(want * time.Second)
+			<-time.After(want * time.Second)
 			if r.mayAsk("a") {
 				t.Errorf("mayAsk just before %d s = true, want false", want)
 			}
-			time.Sleep(1)
+			<-time.After(1)
 			if !r.mayAsk("a") {
 				t.Errorf("mayAsk after %d s = false, want true", want)
 			}
 		}
-		time.Sleep(relayAgainLast)
+		<-time.After(relayAgainLast)
 		r.refuse("b", why)
 		if _, ok := r.refused["a"]; ok {
 			t.Error("a refusal is kept for ever")

@@ -289,7 +289,6 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	}
 	rtt = max(rtt-there.took, 0)
 	client := clientRole(here, there, tries)
-	began = time.Now()
 	if err := sendMessage(s, []byte{map[bool]byte{true: 0, false: 1}[client]}, nil); err != nil {
 		return here, there, orCause(ctx, err)
 	}
