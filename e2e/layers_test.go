@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"overlay/forward":         {"p2p/kernel"},   // sockets and package net: it knows of no mesh
 	"overlay":                 {"p2p", "dht", "overlay/credential", "overlay/wire"},
 	"overlay/overlaytest":     {"overlay", "overlay/forward", "p2p/unixsock"},
-	"cmd":                     {"p2p", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
+	"cmd":                     {"p2p", "p2p/portmap", "p2p/unixsock", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"examples":                {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward"},
 	"e2e/lab":                 {}, // networks, whatever is run in them
 	"e2e":                     {"p2p", "dht", "overlay", "overlay/credential", "overlay/forward", "overlay/overlaytest", "e2e/lab", "p2p/portmap/portmaptest"},

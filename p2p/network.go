@@ -268,11 +268,14 @@ func (s *surroundings) found(p peer.AddrInfo) {
 }
 
 // Nearby returns the peers that were found on the local network, and a channel that is
-// closed when there are others. It is nil if the node does not look.
+// closed when there are others, which is nil if the node does not look.
 func (n *Node) Nearby() ([]peer.AddrInfo, <-chan struct{}) {
 	s := n.around
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if n.lan == nil || !n.networked {
+		return nil, nil
+	}
 	out := make([]peer.AddrInfo, 0, len(s.nearby))
 	for _, p := range s.nearby {
 		out = append(out, p)

@@ -198,3 +198,26 @@ func TestProxy(t *testing.T) {
 		}
 	}
 }
+
+func TestRouterFinding(t *testing.T) {
+	asked := []control.RouterAsked{{Protocol: "PCP", Answer: "silent"}, {Protocol: "UPnP", Answer: "refused"}}
+	for _, tt := range []struct {
+		name            string
+		in              control.Router
+		measured, means string
+		do              bool
+	}{
+		{"nothing yet", control.Router{}, "it has not answered yet", "a relay", true},
+		{"nothing to be had", control.Router{Gateway: "10.0.0.1", Asked: asked}, "10.0.0.1 maps no port: PCP silent, UPnP refused", "a relay", true},
+		{"no gateway", control.Router{Error: "no default route"}, "none to ask: no default route", "no port", false},
+		{"a port", control.Router{Mappings: []control.PortMapping{{Proto: "udp", Port: 4001, External: "192.0.2.1:4001", By: "PCP", Reachable: true}}}, "udp port 4001 at 192.0.2.1:4001 by PCP", "connect to this node", false},
+		{"another NAT", control.Router{Mappings: []control.PortMapping{{Proto: "udp", Port: 4001, External: "100.64.0.1:4001", By: "PCP"}}}, "100.64.0.1:4001", "another NAT", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := routerFinding(tt.in)
+			if !strings.Contains(f.Measured, tt.measured) || !strings.Contains(f.Means, tt.means) || (f.Do != "") != tt.do {
+				t.Errorf("routerFinding = %+v, want %q, %q", f, tt.measured, tt.means)
+			}
+		})
+	}
+}

@@ -23,6 +23,12 @@ func findings(d control.Doctor) []control.Finding {
 		familyFinding("IPv4", d.IPv4, d.Reachable), familyFinding("IPv6", d.IPv6, d.Reachable),
 		reachableFinding(d), relaysFinding(d), relayingFinding(d.Relaying), localFinding(d.Local),
 	}
+	if d.Router != nil {
+		out = append(out, routerFinding(*d.Router))
+	}
+	if d.Nearby != nil {
+		out = append(out, nearbyFinding(*d.Nearby))
+	}
 	if d.Proxy != "" {
 		out = append(out, control.Finding{
 			About: "proxy", Measured: d.Proxy + " in the node's environment",
@@ -197,6 +203,53 @@ func localFinding(l control.Local) control.Finding {
 		out.Do = "mend it, or name another with --local-dir"
 	}
 	return out
+}
+
+// routerFinding says what the router does for members that come from outside.
+func routerFinding(r control.Router) control.Finding {
+	out := control.Finding{About: "router"}
+	var open, hidden []string
+	for _, m := range r.Mappings {
+		text := fmt.Sprintf("%s port %d at %s by %s", m.Proto, m.Port, m.External, m.By)
+		if m.Reachable {
+			open = append(open, text)
+		} else {
+			hidden = append(hidden, text)
+		}
+	}
+	switch {
+	case len(open) > 0:
+		out.Measured = "it lets members in: " + strings.Join(open, ", ")
+		out.Means = "members can connect to this node there"
+	case len(hidden) > 0:
+		out.Measured = "it lets in what comes to it: " + strings.Join(hidden, ", ")
+		out.Means = "that is no address of the Internet: there is another NAT in front of it, of the provider most likely"
+	case r.Error != "":
+		out.Measured = "there is none to ask: " + r.Error
+		out.Means = "no port can be mapped"
+	default:
+		var said []string
+		for _, a := range r.Asked {
+			said = append(said, a.Protocol+" "+a.Answer)
+		}
+		out.Measured = cmp.Or(r.Gateway, "the router") + " maps no port: " + cmp.Or(strings.Join(said, ", "), "it has not answered yet")
+		out.Means = "members from elsewhere come by a punched hole or a relay"
+		out.Do = forwardPort
+	}
+	return out
+}
+
+func nearbyFinding(n int) control.Finding {
+	if n == 0 {
+		return control.Finding{
+			About: "local network", Measured: "no member was found there by multicast",
+			Means: "there is none, or the network does not pass multicast on, as many for guests do not",
+		}
+	}
+	return control.Finding{
+		About: "local network", Measured: countOf(n, "member was", "members were") + " found there by multicast",
+		Means: "they are reached without the Internet",
+	}
 }
 
 // maxNames bounds the members that a line names.

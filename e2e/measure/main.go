@@ -74,6 +74,7 @@ func main() {
 	args.IntVar(&o.rounds, "rounds", 20, "how often a start or a connection is measured")
 	args.DurationVar(&o.settle, "settle", time.Minute, "how long local-peers and local-many wait before they look at what is idle")
 	args.DurationVar(&o.idle, "idle", time.Minute, "over how long local-many sums CPU time")
+	args.BoolVar(&o.ordered, "ordered", false, "have network measure each pair in both orders")
 	args.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
@@ -102,6 +103,7 @@ type measurement func(context.Context, *site) ([]figure, error)
 type options struct {
 	rounds       int
 	settle, idle time.Duration
+	ordered      bool
 }
 
 // localNames are the parts of local, in the order in which it takes them.
@@ -136,7 +138,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	named := map[string]measurement{
 		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
 		"admission":      measureAdmission(o.rounds, admissions),
-		"network":        measureNetwork(o.rounds, filter),
+		"network":        measureNetwork(o.rounds, filter, o.ordered),
 		"network-faults": measureFaults(o.rounds, filter),
 		"local-start":    measureLocalStart(o.rounds),
 		"local-peers":    measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/p2pnode/p2pnode/e2e/lab"
+	"golang.org/x/sync/errgroup"
 )
 
 // A place is where a node of the matrix is.
@@ -50,10 +54,11 @@ type cell struct {
 	best string
 }
 
-// matrix returns all pairs, in one order and the other, as far as filter says.
-func matrix(filter string) (out []cell) {
-	for _, a := range places {
-		for _, b := range places {
+// matrix returns all pairs, as far as filter says. The first of a pair is the one that
+// is there first, so an order makes a difference; with ordered false each is there once.
+func matrix(filter string, ordered bool) (out []cell) {
+	for i, a := range places {
+		for _, b := range places[map[bool]int{false: i}[ordered]:] {
 			out = append(out, cell{a, b, bestPath(a, b)})
 		}
 	}
@@ -85,17 +90,23 @@ func bestPath(a, b place) string {
 	return "direct"
 }
 
+// cellsAtOnce is how many cells are measured at a time: most of one is waiting.
+const cellsAtOnce = 3
+
 // network is what the matrix is measured in.
 type network struct {
-	site    *site
-	lab     *lab.Lab
-	relay   *node
+	site  *site
+	lab   *lab.Lab
+	relay *node
+	count atomic.Int64 // of nodes, which all have other names
+
+	mu      sync.Mutex // guards the fields below
 	hosts   map[string]*lab.Host
 	routers map[string]*lab.Router
 }
 
 // measureNetwork measures the cells whose name has filter in it, each so many times.
-func measureNetwork(rounds int, filter string) measurement {
+func measureNetwork(rounds int, filter string, ordered bool) measurement {
 	return func(ctx context.Context, s *site) ([]figure, error) {
 		l, err := lab.Open(ctx)
 		if err != nil {
@@ -106,20 +117,18 @@ func measureNetwork(rounds int, filter string) measurement {
 		if err := n.startRelays(ctx, 2); err != nil {
 			return nil, err
 		}
-		var all []figure
-		for _, c := range matrix(filter) {
-			figures, err := n.measure(ctx, c, rounds)
-			all = append(all, figures...)
-			if err != nil {
-				return all, err
-			}
-			fmt.Fprintf(os.Stderr, "%-24s best %-6s", c.name(), c.best)
-			for _, f := range figures {
-				fmt.Fprintf(os.Stderr, "  %s %v p50 %.0f max %.0f %s", strings.TrimPrefix(f.Name, c.name()+": "), len(f.Values), f.percentile(50), f.percentile(100), f.Note)
-			}
-			fmt.Fprintln(os.Stderr)
+		cells := matrix(filter, ordered)
+		all := make([][]figure, len(cells))
+		var g errgroup.Group
+		g.SetLimit(cellsAtOnce)
+		for i, c := range cells {
+			g.Go(func() (err error) {
+				all[i], err = n.measure(ctx, c, rounds)
+				return err
+			})
 		}
-		return all, l.Err()
+		err = g.Wait()
+		return slices.Concat(all...), errors.Join(err, l.Err())
 	}
 }
 
@@ -156,6 +165,8 @@ func (n *network) startRelays(ctx context.Context, count int) error {
 
 // hostAt returns the host of a place, which is built when it is first asked for.
 func (n *network) hostAt(p place, which string) *lab.Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	name := p.name + "-" + which
 	if h := n.hosts[name]; h != nil {
 		return h
@@ -191,8 +202,8 @@ func (n *network) measure(ctx context.Context, c cell, rounds int) ([]figure, er
 	talk := figure{Name: c.name() + ": second ready until the first answers", Unit: "ms"}
 	better := figure{Name: c.name() + ": first answer until the best path", Unit: "ms"}
 	ends := map[string]int{}
-	for round := range rounds {
-		talked, improved, path, err := n.round(ctx, c, round)
+	for range rounds {
+		talked, improved, path, err := n.round(ctx, c)
 		if err != nil {
 			return []figure{talk, better}, fmt.Errorf("%s: %w", c.name(), err)
 		}
@@ -204,23 +215,25 @@ func (n *network) measure(ctx context.Context, c cell, rounds int) ([]figure, er
 		}
 		ends[path]++
 	}
-	for path, count := range ends {
-		better.Note += fmt.Sprintf(" %s %d/%d", path, count, rounds)
+	for _, path := range slices.Sorted(maps.Keys(ends)) {
+		better.Note += fmt.Sprintf(" %s %d/%d", path, ends[path], rounds)
 	}
+	fmt.Fprintf(os.Stderr, "%-24s best %-6s talk max %.0f ms, better p50 %.0f p95 %.0f max %.0f ms,%s\n", c.name(), c.best,
+		talk.percentile(100), better.percentile(50), better.percentile(95), better.percentile(100), better.Note)
 	return []figure{talk, better}, nil
 }
 
 // round starts two nodes and has the second ping the first. A time is negative if it
 // did not come to that.
-func (n *network) round(ctx context.Context, c cell, round int) (talked, improved time.Duration, path string, err error) {
+func (n *network) round(ctx context.Context, c cell) (talked, improved time.Duration, path string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*networkPatience)
 	defer cancel()
-	a, err := n.join(ctx, c.a, "left", round)
+	a, err := n.join(ctx, c.a, "left")
 	if err != nil {
 		return 0, 0, "", err
 	}
 	defer a.end()
-	b, err := n.join(ctx, c.b, "right", round)
+	b, err := n.join(ctx, c.b, "right")
 	if err != nil {
 		return 0, 0, "", err
 	}
@@ -247,7 +260,7 @@ func (n *network) round(ctx context.Context, c cell, round int) (talked, improve
 	return talked, time.Since(first), path, nil
 }
 
-func (n *network) join(ctx context.Context, p place, which string, round int) (*node, error) {
+func (n *network) join(ctx context.Context, p place, which string) (*node, error) {
 	invite, err := n.relay.output(ctx, "invite")
 	if err != nil {
 		return nil, err
@@ -256,7 +269,7 @@ func (n *network) join(ctx context.Context, p place, which string, round int) (*
 	if err := n.lab.Err(); err != nil {
 		return nil, err
 	}
-	m := n.site.node(fmt.Sprintf("%s-%s-%d", p.name, which, round)).on(h)
+	m := n.site.node(fmt.Sprintf("%s-%s-%d", p.name, which, n.count.Add(1))).on(h)
 	_, err = m.start(ctx, invite, "join", "-", "--no-local", "--ephemeral", "-v")
 	return m, err
 }
@@ -267,7 +280,7 @@ func (n *node) end() {
 	if os.Getenv("MEASURE_LOGS") != "" {
 		_ = os.WriteFile(os.Getenv("MEASURE_LOGS")+"/"+n.name+".log", n.stderr.Bytes(), 0o600)
 	}
-	n.site.nodes = slices.DeleteFunc(n.site.nodes, func(o *node) bool { return o == n })
+	n.site.forget(n)
 	_ = os.RemoveAll(n.dir)
 }
 

@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/p2pnode/p2pnode/e2e/lab"
@@ -23,7 +25,9 @@ import (
 type site struct {
 	dir     string
 	command string // p2pnode
-	nodes   []*node
+
+	mu    sync.Mutex // guards nodes
+	nodes []*node
 }
 
 func newSite(ctx context.Context) (*site, error) {
@@ -63,8 +67,17 @@ type node struct {
 
 func (s *site) node(name string) *node {
 	n := &node{site: s, name: name, dir: filepath.Join(s.dir, name)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.nodes = append(s.nodes, n)
 	return n
+}
+
+// forget drops a node that has ended.
+func (s *site) forget(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = slices.DeleteFunc(s.nodes, func(o *node) bool { return o == n })
 }
 
 // start runs the node and returns how long it took until it was ready.

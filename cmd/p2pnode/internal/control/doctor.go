@@ -15,14 +15,41 @@ type Doctor struct {
 	Addrs     []multiaddr.Multiaddr `json:"addrs"` // that it tells others
 	IPv4      Family                `json:"ipv4"`
 	IPv6      Family                `json:"ipv6"`
-	Reachable string                `json:"reachable"` // whether others have connected from the Internet
-	Relays    []Peer                `json:"relays"`    // through which it is reached
-	Refused   []RefusedRelay        `json:"refused"`   // who was asked to relay to it and does not
-	Relaying  Relaying              `json:"relaying"`  // what it carries for others
+	Reachable string                `json:"reachable"`        // whether others have connected from the Internet
+	Relays    []Peer                `json:"relays"`           // through which it is reached
+	Refused   []RefusedRelay        `json:"refused"`          // who was asked to relay to it and does not
+	Relaying  Relaying              `json:"relaying"`         // what it carries for others
+	Router    *Router               `json:"router,omitempty"` // that translates addresses, if it was asked for ports
+	Nearby    *int                  `json:"nearby,omitempty"` // members found on the local network; absent if the node does not look
 	Local     Local                 `json:"local"`
 	Proxy     string                `json:"proxy,omitempty"` // that the node's environment names, as VARIABLE=URL
 	Members   []Member              `json:"members"`         // others that it is connected to
 	Findings  []Finding             `json:"findings,omitempty"`
+}
+
+// A Router is what a router said when it was asked to let others in.
+type Router struct {
+	Gateway  string        `json:"gateway,omitempty"`
+	Error    string        `json:"error,omitempty"` // why none could be asked
+	Asked    []RouterAsked `json:"asked"`
+	Mappings []PortMapping `json:"mappings"`
+}
+
+// RouterAsked is what came of one protocol.
+type RouterAsked struct {
+	Protocol string `json:"protocol"` // "PCP", "NAT-PMP" or "UPnP"
+	Answer   string `json:"answer"`   // "available", "refused", "silent" or "unknown"
+	Error    string `json:"error,omitempty"`
+}
+
+// A PortMapping is a port of the router that leads to this node.
+type PortMapping struct {
+	Proto     string    `json:"proto"` // "udp" or "tcp"
+	Port      uint16    `json:"port"`
+	External  string    `json:"external"`
+	By        string    `json:"by"`
+	Until     time.Time `json:"until"`
+	Reachable bool      `json:"reachable"` // whether External is an address of the Internet
 }
 
 // A Finding is one line of a Doctor, in words. The command makes them.

@@ -11,6 +11,7 @@ import (
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/p2p"
+	"github.com/p2pnode/p2pnode/p2p/portmap"
 )
 
 const (
@@ -45,6 +46,13 @@ func (d *Daemon) doctor(ctx context.Context, look bool) control.Doctor {
 		Reachable: r.Reachable.String(), Relays: d.peers(r.Relays), Refused: []control.RefusedRelay{},
 		Relaying: relayingView(r.Relaying), Local: d.local(), Proxy: d.proxy, Members: []control.Member{},
 	}
+	if ports, asked := node.PortMappings(); asked {
+		out.Router = routerView(ports)
+	}
+	if found, looks := node.Nearby(); looks != nil {
+		n := len(found)
+		out.Nearby = &n
+	}
 	for _, f := range r.Refused {
 		out.Refused = append(out.Refused, control.RefusedRelay{Peer: d.peer(f.Peer), Error: f.Err.Error()})
 	}
@@ -52,6 +60,29 @@ func (d *Daemon) doctor(ctx context.Context, look bool) control.Doctor {
 		if !m.Self && m.Path != "" {
 			out.Members = append(out.Members, m)
 		}
+	}
+	return out
+}
+
+func routerView(r portmap.Report) *control.Router {
+	out := &control.Router{Asked: []control.RouterAsked{}, Mappings: []control.PortMapping{}}
+	if r.Gateway.IsValid() {
+		out.Gateway = r.Gateway.String()
+	}
+	if r.Err != nil {
+		out.Error = r.Err.Error()
+	}
+	for _, a := range r.Attempts {
+		asked := control.RouterAsked{Protocol: a.Protocol.String(), Answer: a.Answer.String()}
+		if a.Err != nil {
+			asked.Error = a.Err.Error()
+		}
+		out.Asked = append(out.Asked, asked)
+	}
+	for _, m := range r.Mappings {
+		out.Mappings = append(out.Mappings, control.PortMapping{
+			Proto: string(m.Proto), Port: m.Port, External: m.External.String(), By: m.By.String(), Until: m.Until, Reachable: m.Reachable(),
+		})
 	}
 	return out
 }
