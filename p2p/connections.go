@@ -122,19 +122,27 @@ func (n *Node) Disconnect(id peer.ID) error {
 // there are too many.
 const holdTag = "stream"
 
-func (n *Node) streamOpened(id peer.ID) {
+func (n *Node) streamOpened(id peer.ID, conn string) {
 	n.streamsTotal.Add(1)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.streams[id]++
+	if conn != "" {
+		n.streamsOn[conn]++
+	}
 	if n.streams[id] == 1 {
 		n.kit.host.ConnManager().Protect(id, holdTag)
 	}
 }
 
-func (n *Node) streamClosed(id peer.ID) {
+func (n *Node) streamClosed(id peer.ID, conn string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if conn != "" {
+		if n.streamsOn[conn]--; n.streamsOn[conn] == 0 {
+			delete(n.streamsOn, conn)
+		}
+	}
 	n.streams[id]--
 	if n.streams[id] == 0 {
 		delete(n.streams, id)

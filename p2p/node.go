@@ -62,6 +62,7 @@ type Node struct {
 	mu        sync.Mutex // guards the fields below; never held while dialing
 	listeners map[string]*Listener
 	streams   map[peer.ID]int      // open, by the peer at the other end
+	streamsOn map[string]int       // open, by the connection's ID
 	changed   chan struct{}        // closed and replaced when connections change
 	self      *loop                // nil until first dialed
 	trimming  *time.Timer          // until it has fired; nil otherwise
@@ -110,6 +111,7 @@ func newNode(c Config) (*Node, error) {
 		settleAfter: settleAfter,
 		listeners:   map[string]*Listener{},
 		streams:     map[peer.ID]int{},
+		streamsOn:   map[string]int{},
 		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
 		sources:     newAddrSources(),

@@ -33,21 +33,40 @@ func (n *Node) settle(id peer.ID) {
 			return
 		case <-time.After(n.settleAfter):
 		}
-		conns := n.kit.swarm.ConnsToPeer(id)
-		if len(conns) < 2 {
+		if n.closeWorse(id) {
 			return
 		}
-		if n.streamsTo(id) > 0 {
+	}
+}
+
+// closeWorse closes the connections to a peer that nothing goes over, but for the best.
+// It tells whether no other is left.
+func (n *Node) closeWorse(id peer.ID) bool {
+	conns := n.kit.swarm.ConnsToPeer(id)
+	if len(conns) < 2 {
+		return true
+	}
+	best, all := n.bestConn(id), true
+	for _, c := range conns {
+		if best == nil || c == best {
 			continue
 		}
-		best := n.bestConn(id)
-		for _, c := range conns {
-			if best != nil && c != best {
-				_ = c.Close() // it may have closed by itself
-			}
+		// What the one end does not use the other may.
+		relayed := pathTo(c.RemoteMultiaddr()) == PathRelay && n.streamsOver(c) == 0
+		if n.streamsTo(id) > 0 && !relayed {
+			all = false
+			continue
 		}
-		return
+		_ = c.Close() // it may have closed by itself
 	}
+	return all
+}
+
+// streamsOver returns how many streams go over a connection.
+func (n *Node) streamsOver(c network.Conn) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.streamsOn[c.ID()]
 }
 
 func (n *Node) streamsTo(id peer.ID) int {

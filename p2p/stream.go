@@ -57,11 +57,15 @@ type streamInfo struct {
 	local, remote peer.ID
 	protocol      string
 	path          Path
-	lingers       bool // see linger
+	lingers       bool   // see linger
+	conn          string // the ID of the connection, where that is libp2p's
 }
 
 func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamInfo) *Stream {
-	n.streamOpened(info.remote)
+	if c, ok := raw.(network.Stream); ok {
+		info.conn = c.Conn().ID()
+	}
+	n.streamOpened(info.remote, info.conn)
 	return &Stream{node: n, info: info, raw: raw, rw: rw}
 }
 
@@ -185,7 +189,7 @@ func (s *Stream) Cause() error {
 	return nil
 }
 
-func (s *Stream) uncount() { s.node.streamClosed(s.info.remote) }
+func (s *Stream) uncount() { s.node.streamClosed(s.info.remote, s.info.conn) }
 
 // flush names the protocol to the other end if nothing was written yet.
 func (s *Stream) flush() {

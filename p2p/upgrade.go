@@ -487,6 +487,7 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 		changed := u.node.connsChanged()
 		if p := u.node.PathTo(id); p != PathRelay {
 			cancel()
+			u.node.start(func() { u.leaveRelay(id) })
 			return
 		}
 		select {
@@ -494,6 +495,18 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 			return
 		case <-changed:
 		}
+	}
+}
+
+// relayLeft is how long the connection through a relay is kept once there is a better one:
+// the other end has to know of that, and what was about to be sent has to be.
+const relayLeft = 500 * time.Millisecond
+
+// leaveRelay closes connections to a peer through a relay that are not needed any more,
+// so that nothing goes there that can go the better way. Streams keep theirs.
+func (u *upgrades) leaveRelay(id peer.ID) {
+	if u.node.pause(relayLeft) && u.node.PathTo(id) != PathRelay {
+		u.node.closeWorse(id)
 	}
 }
 
