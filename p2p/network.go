@@ -262,8 +262,11 @@ func (s *surroundings) found(p peer.AddrInfo) {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
-	if s.node.PathTo(p.ID) == PathRelay {
+	switch s.node.PathTo(p.ID) {
+	case PathRelay:
 		s.node.upgrades.start(p.ID)
+	case PathDirect: // by way of a router, most likely
+		s.node.start(func() { s.node.upgrades.nearer(p) })
 	}
 }
 

@@ -576,6 +576,19 @@ func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.I
 	u.node.kit.beside.offer(&dialedConn{c})
 }
 
+// nearer connects to a peer at addresses on the local network, beside the connection
+// that there is across the Internet.
+func (u *upgrades) nearer(p peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(u.node.life, upgradeTry)
+	defer cancel()
+	for _, addr := range u.worthTrying(p.Addrs) {
+		if pathTo(addr) != PathLAN || ctx.Err() != nil || u.node.PathTo(p.ID) != PathDirect {
+			continue
+		}
+		u.dial(ctx, addr, p.ID)
+	}
+}
+
 // punchSends is when datagrams are sent that open the way for those of the peer: not
 // more of them than may be sent to somebody who did not ask.
 var punchSends = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond, 800 * time.Millisecond}
