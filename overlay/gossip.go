@@ -69,7 +69,7 @@ const gossipQueue = 512
 
 // gossipParams are GossipSub's own but for what an idle mesh of many costs. A
 // statement goes at once to all who are connected to its maker, and on to those
-// with whom links are made; the heartbeat makes the links, and tells some others of
+// with whom links are made, four each; the heartbeat makes the links, and tells some others of
 // was said lately in case they missed it: three at a time, at two heartbeats. In an
 // idle mesh of hundreds that is most of what gossip costs, and runRefresh mends the
 // rest.
@@ -77,6 +77,7 @@ func gossipParams() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
 	p.HeartbeatInterval = 3 * time.Second
 	p.GossipFactor = 0
+	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 3, 6, 3, 1
 	p.Dlazy = 3
 	p.HistoryGossip = 2
 	return p

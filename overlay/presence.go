@@ -248,7 +248,8 @@ func (m *Mesh) presenceInterval() time.Duration {
 	return m.roster.interval(time.Now())
 }
 
-// enoughHeard is GossipSub's D: as many pass a statement on.
+// enoughHeard is how many have to hear a statement at once for it to reach all: more
+// than pass it on to any one, see gossipParams.
 const enoughHeard = 6
 
 func (m *Mesh) presenceSpacing() time.Duration {
