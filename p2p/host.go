@@ -60,6 +60,7 @@ type hostKit struct {
 	swarm     *swarm.Swarm
 	events    event.Bus
 	resources network.ResourceManager
+	key       crypto.PrivKey
 	quic      *quicreuse.ConnManager
 	beside    *beside
 	upgrader  transport.Upgrader
@@ -161,7 +162,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	if err != nil {
 		return err
 	}
-	k.quic, k.upgrader, k.beside = conns, up, newBeside()
+	k.key, k.quic, k.upgrader, k.beside = key, conns, up, newBeside()
 	for _, t := range []transport.Transport{
 		&timedTCP{tcpTransport, log}, &timedWebSocket{wsTransport, log}, &timedQUIC{quicTransport, log}, k.beside,
 	} {

@@ -18,6 +18,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 )
 
 // How this node looks from outside it learns from peers, over a stream and by
@@ -202,10 +203,10 @@ type eye struct {
 
 	mu      sync.Mutex
 	tokens  map[[sightToken]byte]chan inDatagram
-	sights  map[bool][]Sight // by whether of IPv6
-	changed chan struct{}    // closed and replaced when sights change
-	last    map[peer.ID]time.Time
-	sent    map[netip.Addr]time.Time // when a look at a peer there ended
+	sights  map[bool][]Sight          // by whether of IPv6
+	changed chan struct{}             // closed and replaced when sights change
+	last    map[peer.ID]*rate.Limiter // by who asks
+	sent    map[netip.Addr]time.Time  // when a look at a peer there ended
 }
 
 type eyeSocket struct {
@@ -223,11 +224,15 @@ type inDatagram struct {
 // maxLooks bounds the exchanges that peers have asked for.
 const maxLooks = 32
 
-// lookEvery bounds how often one peer may ask.
-const lookEvery = time.Second
+// lookEvery bounds how often one peer may ask, and lookBurst how often at once: it asks
+// for another port before each try to punch a hole.
+const (
+	lookEvery = time.Second
+	lookBurst = 4
+)
 
 func newEye(n *Node) *eye {
-	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, changed: make(chan struct{}), last: map[peer.ID]time.Time{}, sent: map[netip.Addr]time.Time{}}
+	return &eye{node: n, slots: make(chan struct{}, maxLooks), tokens: map[[sightToken]byte]chan inDatagram{}, sights: map[bool][]Sight{}, changed: make(chan struct{}), last: map[peer.ID]*rate.Limiter{}, sent: map[netip.Addr]time.Time{}}
 }
 
 // open starts to read datagrams from the sockets that the node listens on by QUIC.
@@ -360,7 +365,7 @@ func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	sight, err := e.exchange(ctx, s, ip)
+	sight, err := e.exchange(ctx, s, ip, e.socket(ip.Is6()), false)
 	if err != nil {
 		s.Reset()
 		return sight, fmt.Errorf("ask peer %v how it sees this node: %w", c.RemotePeer(), orCause(ctx, err))
@@ -376,6 +381,31 @@ func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
 	e.sights[ip.Is6()] = addSight(e.sights[ip.Is6()], sight, sight.At)
 	e.mu.Unlock()
 	return sight, nil
+}
+
+// where asks a peer where another socket of this node comes out.
+func (e *eye) where(ctx context.Context, c network.Conn, socket *eyeSocket) (netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, glancePatience)
+	defer cancel()
+	ip, ok := ipOf(c)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
+	}
+	s, err := e.node.open(ctx, c, sightProtocol)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	sight, err := e.exchange(ctx, s, ip, socket, true)
+	if err != nil {
+		return netip.AddrPort{}, orCause(ctx, err)
+	}
+	if !sight.External.IsValid() {
+		return netip.AddrPort{}, fmt.Errorf("peer %v saw nothing", c.RemotePeer())
+	}
+	return sight.External, nil
 }
 
 // quiet tells whether nothing has gone to an IP address from the node's QUIC port for
@@ -394,15 +424,18 @@ func (e *eye) quiet(ip netip.Addr) bool {
 	return time.Since(e.sent[ip]) > sightQuiet
 }
 
-// exchange is the asking end's part.
-func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sight, err error) {
+// exchange is the asking end's part. If that is asked for it finds out only from where
+// the socket's datagrams come.
+func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr, socket *eyeSocket, onlyWhere bool) (sight Sight, err error) {
 	sight.Peer, sight.At = s.Peer(), time.Now()
-	socket := e.socket(ip.Is6())
-	request := sightRequest{tcp: e.tcpPort(ip.Is6())}
+	var request sightRequest
 	if _, err := rand.Read(request.token[:]); err != nil {
 		return sight, err
 	}
-	if known := e.nat(ip.Is6()); socket != nil && known.External.IsValid() && known.Mapping != MappingNone && e.quiet(ip) {
+	if !onlyWhere {
+		request.tcp = e.tcpPort(ip.Is6())
+	}
+	if known := e.nat(ip.Is6()); !onlyWhere && socket != nil && known.External.IsValid() && known.Mapping != MappingNone && e.quiet(ip) {
 		request.unasked = known.External
 	}
 	arrivals, forget := e.expect(request.token)
@@ -420,7 +453,7 @@ func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sig
 		return sight, err
 	}
 	l := &looking{
-		eye: e, socket: socket, token: request.token, ip: ip, offer: offer,
+		eye: e, onlyWhere: onlyWhere, socket: socket, token: request.token, ip: ip, offer: offer,
 		rtt: time.Since(began), arrivals: arrivals, reports: make(chan sightReport, 4), sight: &sight,
 	}
 	if request.unasked.IsValid() {
@@ -439,15 +472,16 @@ func (e *eye) exchange(ctx context.Context, s *Stream, ip netip.Addr) (sight Sig
 
 // looking is one exchange, at the end that asked.
 type looking struct {
-	eye      *eye
-	socket   *eyeSocket
-	token    [sightToken]byte
-	ip       netip.Addr
-	offer    sightOffer
-	rtt      time.Duration
-	arrivals <-chan inDatagram
-	reports  chan sightReport
-	sight    *Sight
+	eye       *eye
+	onlyWhere bool
+	socket    *eyeSocket
+	token     [sightToken]byte
+	ip        netip.Addr
+	offer     sightOffer
+	rtt       time.Duration
+	arrivals  <-chan inDatagram
+	reports   chan sightReport
+	sight     *Sight
 }
 
 // read takes reports in, until the peer sends something else or more than there are.
@@ -512,6 +546,9 @@ func (l *looking) run(ctx context.Context) {
 
 // over tells whether nothing more is to be found out.
 func (l *looking) over() bool {
+	if l.onlyWhere {
+		return l.sight.External.IsValid()
+	}
 	return l.sight.External.IsValid() && l.sight.Other.IsValid() && l.sight.Heard != Unknown && l.sight.TCP != Unknown
 }
 
@@ -541,7 +578,7 @@ func (l *looking) take(r sightReport) {
 	case reportTCP:
 		l.sight.TCP = verdict(r.ok)
 	}
-	if l.sight.External.IsValid() && l.sight.Other.IsValid() {
+	if !l.onlyWhere && l.sight.External.IsValid() && l.sight.Other.IsValid() {
 		l.eye.keep(*l.sight, l.ip.Is6())
 	}
 }
@@ -594,16 +631,19 @@ func (e *eye) serve(l *Listener) {
 func (e *eye) mayLook(id peer.ID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now()
-	if now.Sub(e.last[id]) < lookEvery {
-		return false
-	}
 	if len(e.last) > maxMeters {
 		clear(e.last)
 	}
+	often := e.last[id]
+	if often == nil {
+		often = rate.NewLimiter(rate.Every(lookEvery), lookBurst)
+		e.last[id] = often
+	}
+	if !often.Allow() {
+		return false
+	}
 	select {
 	case e.slots <- struct{}{}:
-		e.last[id] = now
 		return true
 	default:
 		return false

@@ -273,7 +273,9 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	here = u.offer(ctx, freshFor(tries))
+	fresh := u.freshPort(ctx, tries)
+	defer u.release(fresh)
+	here = fresh.in(u.offer(ctx, freshFor(tries)))
 	data, err := here.marshal()
 	began := time.Now()
 	if err := sendMessage(s, data, err); err != nil {
@@ -296,8 +298,40 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 		return here, there, ErrClosed
 	}
 	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
-	u.attempt(ctx, c.RemotePeer(), there, client)
+	u.attempt(ctx, c.RemotePeer(), there, client, fresh)
 	return here, there, nil
+}
+
+// freshPort returns a port for a try that is not the first, where there is a NAT that a
+// hole can be punched in.
+func (u *upgrades) freshPort(ctx context.Context, tries int) *freshPort {
+	if tries == 0 || u.node.eye.nat(false).Mapping != MappingSame || u.node.eye.socket(false) == nil {
+		return nil
+	}
+	f, err := u.node.newFreshPort(ctx)
+	if err != nil {
+		u.node.log.Debug("punch again", "err", err)
+		return nil
+	}
+	return f
+}
+
+// release lets go of a port once it is not needed any more.
+func (u *upgrades) release(f *freshPort) {
+	if f != nil && !u.node.start(f.release) {
+		f.close()
+	}
+}
+
+// in puts the port into an offer, in place of the one that the node always has.
+func (f *freshPort) in(o offer) offer {
+	if f == nil {
+		return o
+	}
+	common := f.node.eye.nat(false).External
+	o.addrs = slices.DeleteFunc(slices.Clone(o.addrs), func(a multiaddr.Multiaddr) bool { return common.IsValid() && a.Equal(quicAddr(common)) })
+	o.addrs = append(o.addrs, f.addr)
+	return o
 }
 
 // freshFor returns how old what peers saw may be for a try. When one has failed it may
@@ -362,7 +396,10 @@ func (u *upgrades) follow(s *Stream) error {
 		return err
 	}
 	began := time.Now()
-	here := u.offer(ctx, freshFor(u.followedBefore(s.Peer())))
+	tries := u.followedBefore(s.Peer())
+	fresh := u.freshPort(ctx, tries)
+	defer u.release(fresh)
+	here := fresh.in(u.offer(ctx, freshFor(tries)))
 	here.took = time.Since(began)
 	data, err = here.marshal()
 	if err := sendMessage(s, data, err); err != nil {
@@ -372,7 +409,7 @@ func (u *upgrades) follow(s *Stream) error {
 		return cmpErr(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
-	u.attempt(ctx, s.Peer(), there, data[0] == 1)
+	u.attempt(ctx, s.Peer(), there, data[0] == 1, fresh)
 	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
 	u.mu.Lock()
 	done.Tries = u.last[s.Peer()].Tries + 1
@@ -458,7 +495,7 @@ func (u *upgrades) beyondMachine(a multiaddr.Multiaddr) bool {
 
 // attempt tries all of a peer's addresses at the same time as the peer tries this
 // node's, until there is a connection that is better than one through a relay.
-func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool) {
+func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool, fresh *freshPort) {
 	if u.node.PathTo(id) != PathRelay {
 		return
 	}
@@ -473,9 +510,9 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 				// Both at this very moment: what comes to a router before anything
 				// has gone out may take the port that is about to be used.
 				if client {
-					u.dial(ctx, addr, id)
+					u.dialFrom(ctx, fresh, addr, id)
 				} else {
-					u.punch(ctx, addr, id)
+					u.punch(ctx, fresh, addr, id)
 				}
 			case !client && !u.wait(ctx, followerWait+delay), client && !u.wait(ctx, delay):
 			default:
@@ -545,7 +582,15 @@ func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Mul
 
 // dial connects to a peer beside the connection that there is.
 func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
+	u.dialFrom(ctx, nil, addr, id)
+}
+
+// dialFrom is dial from a port for this try, if there is one.
+func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiaddr.Multiaddr, id peer.ID) {
 	t := u.node.kit.swarm.TransportForDialing(addr)
+	if to, ok := probeTarget(addr); ok && fresh != nil && to.Addr().Is4() {
+		t = &timedQUIC{fresh.transport, u.node.dials}
+	}
 	if t == nil {
 		return
 	}
@@ -594,12 +639,15 @@ func (u *upgrades) nearer(p peer.AddrInfo) {
 var punchSends = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond, 800 * time.Millisecond}
 
 // punch opens the way for a QUIC handshake that the peer begins.
-func (u *upgrades) punch(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
+func (u *upgrades) punch(ctx context.Context, fresh *freshPort, addr multiaddr.Multiaddr, id peer.ID) {
 	to, ok := probeTarget(addr)
 	if !ok {
 		return
 	}
 	socket := u.node.eye.socket(to.Addr().Is6())
+	if fresh != nil && to.Addr().Is4() {
+		socket = fresh.socket
+	}
 	if socket == nil {
 		return
 	}
