@@ -3,9 +3,11 @@ package p2p
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -20,7 +22,8 @@ type Config struct {
 	Key ed25519.PrivateKey
 
 	// Listen names the addresses to accept connections at, over TCP, QUIC or
-	// WebSocket. Each must be free, else New returns an error. If empty, the
+	// WebSocket, with TLS around it where the address has /tls/ws, as
+	// /ip4/0.0.0.0/tcp/443/tls/ws. Each must be free, else New returns an error. If empty, the
 	// node listens on all IPv4 and IPv6 interfaces, by TCP and WebSocket on
 	// one port and by QUIC on the UDP port of that number.
 	Listen []multiaddr.Multiaddr
@@ -42,6 +45,17 @@ type Config struct {
 
 	// Relay says how much the node carries for peers that can't reach each other.
 	Relay Relay
+
+	// Certificate is shown to those who connect by WebSocket over TLS. Peers don't
+	// look at it; a proxy in between may. If nil, the node makes one for itself.
+	Certificate *tls.Certificate
+
+	// Proxy names the proxy through which WebSocket is dialed, given an https URL of the
+	// host and port that are to be reached, or nil if there is none in between. Its
+	// scheme is http, https or socks5, and it may have a user and a password. If
+	// Proxy is nil, there is no proxy: the node does not look into the environment
+	// by itself.
+	Proxy func(*url.URL) (*url.URL, error)
 
 	// Admission decides who may connect. If nil, everybody may.
 	Admission Admission

@@ -274,6 +274,10 @@ func plain(err error) error {
 	if errors.As(err, &mismatch) {
 		return fmt.Errorf("another peer is there: %v", mismatch.Actual)
 	}
+	var proxy *ProxyError
+	if errors.As(err, &proxy) {
+		return &ProxyError{proxy.Proxy, proxy.Target, proxy.Status, plain(proxy.Err)}
+	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.Canceled) {
 		return noAnswer{err}

@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -50,7 +49,12 @@ func newDialLog() *dialLog { return &dialLog{tries: map[dialKey]try{}} }
 
 // run makes an attempt.
 func (l *dialLog) run(id peer.ID, addr multiaddr.Multiaddr, dial func() (transport.CapableConn, error)) (transport.CapableConn, error) {
-	t := try{addr: addr, began: time.Now(), err: errNoAnswer}
+	return l.runWaiting(id, addr, errNoAnswer, dial)
+}
+
+// runWaiting makes an attempt whose error is waits while it goes on.
+func (l *dialLog) runWaiting(id peer.ID, addr multiaddr.Multiaddr, waits error, dial func() (transport.CapableConn, error)) (transport.CapableConn, error) {
+	t := try{addr: addr, began: time.Now(), err: waits}
 	l.put(id, t)
 	c, err := dial()
 	t.ended, t.err = time.Now(), err
@@ -168,14 +172,10 @@ func onThisMachine(ip net.IP) bool {
 	})
 }
 
-// The transports, each timing its dials.
+// Transports that time their dials.
 type (
 	timedTCP struct {
 		*tcp.TcpTransport
-		log *dialLog
-	}
-	timedWebSocket struct {
-		*websocket.WebsocketTransport
 		log *dialLog
 	}
 	timedQUIC struct {
@@ -192,10 +192,6 @@ func (t *timedTCP) DialWithUpdates(ctx context.Context, addr multiaddr.Multiaddr
 	return t.log.run(id, addr, func() (transport.CapableConn, error) {
 		return t.TcpTransport.DialWithUpdates(ctx, addr, id, updates)
 	})
-}
-
-func (t *timedWebSocket) Dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) (transport.CapableConn, error) {
-	return t.log.run(id, addr, func() (transport.CapableConn, error) { return t.WebsocketTransport.Dial(ctx, addr, id) })
 }
 
 func (t *timedQUIC) Dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) (transport.CapableConn, error) {

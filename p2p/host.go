@@ -32,7 +32,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	"github.com/libp2p/go-yamux/v5"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
@@ -154,7 +153,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	if err != nil {
 		return err
 	}
-	wsTransport, err := websocket.New(up, rm, shared)
+	wsTransport, err := newWebSocket(c, up, rm, shared, log)
 	if err != nil {
 		return err
 	}
@@ -164,7 +163,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	}
 	k.key, k.quic, k.upgrader, k.beside = key, conns, up, newBeside()
 	for _, t := range []transport.Transport{
-		&timedTCP{tcpTransport, log}, &timedWebSocket{wsTransport, log}, &timedQUIC{quicTransport, log}, k.beside,
+		&timedTCP{tcpTransport, log}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
 	} {
 		if err := k.swarm.AddTransport(t); err != nil {
 			return err

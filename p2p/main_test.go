@@ -31,6 +31,7 @@ var transports = []struct{ name, listen string }{
 	{"tcp", "/ip4/127.0.0.1/tcp/0"},
 	{"quic", "/ip4/127.0.0.1/udp/0/quic-v1"},
 	{"ws", "/ip4/127.0.0.1/tcp/0/ws"},
+	{"wss", "/ip4/127.0.0.1/tcp/0/tls/ws"},
 }
 
 // onMachine stands for where to listen on the path on this machine.

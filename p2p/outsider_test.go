@@ -55,7 +55,7 @@ func noConns(t testing.TB, h host.Host, id peer.ID) {
 func TestOutsiderLearnsNothing(t *testing.T) {
 	n := newGatedNode(t, Config{
 		Admission: secret("word"),
-		Listen:    addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"),
+		Listen:    addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0/tls/ws"),
 	}, hurry)
 	serveEcho(t, n, "/echo/1")
 	protocols := n.Host().Mux().Protocols()

@@ -56,18 +56,25 @@ func pathTo(addr multiaddr.Multiaddr) Path {
 
 // transportRank orders the transports of one path by what they cost: QUIC
 // takes three times the CPU of TCP for each byte (docs/performance.md), and
-// WebSocket adds frames to TCP.
+// WebSocket adds frames to TCP, and a second encryption where it is over TLS.
 func transportRank(addr multiaddr.Multiaddr) int {
-	rank := 3
+	rank, outerTLS := 4, false
 	for _, c := range addr {
 		switch c.Protocol().Code {
 		case multiaddr.P_TCP:
 			rank = 0
 		case multiaddr.P_QUIC_V1:
 			rank = 1
-		case multiaddr.P_WS, multiaddr.P_WSS:
+		case multiaddr.P_TLS:
+			outerTLS = true
+		case multiaddr.P_WS:
 			rank = 2
+		case multiaddr.P_WSS:
+			rank, outerTLS = 2, true
 		}
+	}
+	if rank == 2 && outerTLS {
+		return 3
 	}
 	return rank
 }
