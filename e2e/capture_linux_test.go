@@ -27,6 +27,7 @@ func TestCaptureShowsNothing(t *testing.T) {
 		{"TCP", "/ip4/127.0.0.1/tcp/0"},
 		{"QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"},
 		{"WebSocket", "/ip4/127.0.0.1/tcp/0/ws"},
+		{"WebSocket over TLS", "/ip4/127.0.0.1/tcp/0/tls/ws"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			enterOwnNetwork(t)

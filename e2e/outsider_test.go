@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,9 +43,27 @@ var questions = map[protocol.ID]string{
 	"/p2pnode/kad/1.0.0": "\x07\x08\x04\x12\x03key",
 }
 
-// A libp2p host as it comes, which is no member, dials every address of a node.
+// everyTransport returns where a node listens that does by all of them, on one port
+// and by each family of addresses.
+func everyTransport(t *testing.T) string {
+	t.Helper()
+	var all []string
+	at := port(freePort(t))
+	for _, base := range []string{"/ip4/0.0.0.0", "/ip6/::"} {
+		l, err := net.Listen("tcp", map[string]string{"/ip4/0.0.0.0": "127.0.0.1:0", "/ip6/::": "[::1]:0"}[base])
+		if err != nil {
+			continue // this machine has none
+		}
+		l.Close()
+		tcp := base + "/tcp/" + at
+		all = append(all, tcp, tcp+"/ws", tcp+"/tls/ws", base+"/udp/"+at+"/quic-v1")
+	}
+	return strings.Join(all, ",")
+}
+
+// A libp2p host, which is no member, dials every address of a node.
 func TestOutsiderLearnsNothing(t *testing.T) {
-	alice := expose(newNode(t, "alice").up())
+	alice := expose(newNode(t, "alice").up("--listen", everyTransport(t)))
 	invite := alice.invite()
 	expose(newNode(t, "bob").join(invite))
 	id, err := peer.Decode(alice.ready.ID)
@@ -57,7 +80,11 @@ func TestOutsiderLearnsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, last := multiaddr.SplitLast(addr)
-		transports = append(transports, last.Protocol().Name)
+		name := last.Protocol().Name
+		if strings.HasSuffix(s, "/tls/ws") {
+			name = "tls/ws"
+		}
+		transports = append(transports, name)
 		for _, p := range spoken {
 			probes.Go(func() {
 				if err := probe(testContext(t), id, addr, p); err != nil {
@@ -68,7 +95,7 @@ func TestOutsiderLearnsNothing(t *testing.T) {
 	}
 	probes.Wait()
 	slices.Sort(transports)
-	if got, want := slices.Compact(transports), []string{"quic-v1", "tcp", "ws"}; !slices.Equal(got, want) {
+	if got, want := slices.Compact(transports), []string{"quic-v1", "tcp", "tls/ws", "ws"}; !slices.Equal(got, want) {
 		t.Errorf("the node has addresses for %v, want %v", got, want)
 	}
 }
@@ -126,7 +153,11 @@ func ask(ctx context.Context, h host.Host, id peer.ID, p protocol.ID) (byte, err
 // probe has an outsider ask a node by a protocol at one address, and returns what
 // it learns that it should not.
 func probe(ctx context.Context, id peer.ID, addr multiaddr.Multiaddr, p protocol.ID) error {
-	outsider, err := libp2p.New(libp2p.PrometheusRegisterer(prometheus.NewRegistry()))
+	outsider, err := libp2p.New(
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Transport(websocket.New, websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true})),
+		libp2p.PrometheusRegisterer(prometheus.NewRegistry()),
+	)
 	if err != nil {
 		return err
 	}

@@ -19,8 +19,9 @@ func portable(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
 }
 
 // pickAddrs chooses the addresses that are most likely to be of use: public
-// ones first, then private ones, TCP before QUIC before WebSocket, and one on
-// loopback, for those on the same machine.
+// ones first, then private ones, TCP before QUIC before WebSocket, one by WebSocket
+// over TLS for those who can only get out so, and one on loopback, for those on the
+// same machine.
 func pickAddrs(addrs []multiaddr.Multiaddr, n int) []multiaddr.Multiaddr {
 	sorted := portable(addrs)
 	slices.SortStableFunc(sorted, func(a, b multiaddr.Multiaddr) int {
@@ -31,6 +32,10 @@ func pickAddrs(addrs []multiaddr.Multiaddr, n int) []multiaddr.Multiaddr {
 		if len(out) < n-1 && !manet.IsIPLoopback(a) && !manet.IsIP6LinkLocal(a) {
 			out = append(out, a)
 		}
+	}
+	gate := slices.IndexFunc(sorted, func(a multiaddr.Multiaddr) bool { return narrow(a) && reach(a) == 0 })
+	if gate >= 0 && len(out) > 1 && !slices.ContainsFunc(out, narrow) {
+		out[len(out)-1] = sorted[gate]
 	}
 	for _, a := range sorted {
 		if manet.IsIPLoopback(a) && len(out) < n {
@@ -51,16 +56,28 @@ func reach(a multiaddr.Multiaddr) int {
 	return 1
 }
 
-// transportOrder puts TCP before QUIC, and that before WebSocket.
+// transportOrder puts TCP before QUIC, that before WebSocket, and that before
+// WebSocket over TLS.
 func transportOrder(a multiaddr.Multiaddr) int {
+	if narrow(a) {
+		return 3
+	}
 	order := 0
 	for _, c := range a {
 		switch c.Protocol().Code {
 		case multiaddr.P_QUIC_V1:
 			order = 1
-		case multiaddr.P_WS, multiaddr.P_WSS:
+		case multiaddr.P_WS:
 			order = 2
 		}
 	}
 	return order
+}
+
+// narrow tells whether an address is by WebSocket over TLS, which gets through
+// where little else does.
+func narrow(a multiaddr.Multiaddr) bool {
+	return slices.ContainsFunc(a, func(c multiaddr.Component) bool {
+		return c.Protocol().Code == multiaddr.P_TLS || c.Protocol().Code == multiaddr.P_WSS
+	})
 }

@@ -128,6 +128,12 @@ func TestPickAddrs(t *testing.T) {
 		{"the public ones first, and one on loopback", []string{
 			"/ip4/127.0.0.1/tcp/1", "/ip4/192.168.0.2/udp/1/quic-v1", "/ip4/192.168.0.2/tcp/1", "/ip4/1.1.1.1/tcp/1", "/unix/run/a.sock", "/ip6/::1/tcp/1",
 		}, 4, []string{"/ip4/1.1.1.1/tcp/1", "/ip4/192.168.0.2/tcp/1", "/ip4/192.168.0.2/udp/1/quic-v1", "/ip4/127.0.0.1/tcp/1"}},
+		{"one by WebSocket over TLS", []string{
+			"/ip4/1.1.1.1/tcp/443/tls/ws", "/ip4/1.1.1.1/tcp/1", "/ip6/2001:4860::1/tcp/1", "/ip4/1.1.1.1/udp/1/quic-v1", "/ip4/127.0.0.1/tcp/1",
+		}, 4, []string{"/ip4/1.1.1.1/tcp/1", "/ip6/2001:4860::1/tcp/1", "/ip4/1.1.1.1/tcp/443/tls/ws", "/ip4/127.0.0.1/tcp/1"}},
+		{"one address alone by TCP", []string{"/ip4/1.1.1.1/tcp/443/tls/ws", "/ip4/1.1.1.1/tcp/1"}, 2, []string{"/ip4/1.1.1.1/tcp/1"}},
+		{"WebSocket over TLS last", []string{"/ip4/1.1.1.1/tcp/443/wss", "/ip4/1.1.1.1/tcp/1/ws"}, 3,
+			[]string{"/ip4/1.1.1.1/tcp/1/ws", "/ip4/1.1.1.1/tcp/443/wss"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var in []multiaddr.Multiaddr

@@ -1,9 +1,11 @@
 package overlay
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -61,6 +63,15 @@ type Config struct {
 
 	// NoPortMapping has the node not ask a router to let members in.
 	NoPortMapping bool
+
+	// Certificate is shown to those who connect by WebSocket over TLS, at addresses of
+	// Listen that have /tls/ws. Members don't look at it; a proxy in between may. If
+	// nil, the node makes one for itself.
+	Certificate *tls.Certificate
+
+	// Proxy names the proxy through which members are dialed by WebSocket; see
+	// [p2p.Config]. If nil, there is none.
+	Proxy func(*url.URL) (*url.URL, error)
 
 	// Relay says how much the node carries for members that can't reach each other.
 	// The zero Relay is what each node does; see there.

@@ -193,7 +193,7 @@ func (m *Mesh) startNode(c Config) error {
 	}
 	m.node, err = p2p.New(p2p.Config{
 		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission, Local: m.localConfig(c),
-		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Relay: c.Relay, OnPath: m.paths.put,
+		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Certificate: c.Certificate, Proxy: c.Proxy, Relay: c.Relay, OnPath: m.paths.put,
 		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {

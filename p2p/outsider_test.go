@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"slices"
 	"testing"
@@ -12,15 +13,24 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// newOutsider runs a libp2p host as it comes, which knows of no admission.
+// newOutsider runs a libp2p host, which knows of no admission.
 func newOutsider(t testing.TB) host.Host {
 	t.Helper()
+	shown, err := webSocketTLS(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h, err := libp2p.New(
-		libp2p.ListenAddrs(addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws")...),
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Transport(websocket.New, websocket.WithTLSConfig(shown), websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true})),
+		libp2p.ListenAddrs(addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0/tls/ws")...),
 		libp2p.PrometheusRegisterer(prometheus.NewRegistry()),
 	)
 	if err != nil {

@@ -80,6 +80,9 @@ func newPageError(answer *http.Response) error {
 // redirection returns the site that an answer leads to. The rest of the URL may
 // be for this user alone.
 func redirection(answer *http.Response) string {
+	if answer.StatusCode/100 != 3 {
+		return ""
+	}
 	if u, err := answer.Location(); err == nil && u.Host != "" {
 		return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 	}

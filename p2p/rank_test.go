@@ -64,7 +64,9 @@ func TestRankDials(t *testing.T) {
 		{"one alone is dialed at once", []ranked{{relayAddr, 0}}},
 		{"TCP, then QUIC, then WebSocket", []ranked{
 			{"/ip4/8.8.8.8/tcp/1", 0}, {"/ip4/8.8.8.8/udp/1/quic-v1", 300 * ms}, {"/ip4/8.8.8.8/tcp/2/ws", 600 * ms},
+			{"/ip4/8.8.8.8/tcp/443/tls/ws", 900 * ms},
 		}},
+		{"WebSocket over TLS by its other name", []ranked{{"/ip4/8.8.8.8/tcp/2/ws", 0}, {"/ip4/8.8.8.8/tcp/443/wss", 300 * ms}}},
 		{"loopback last", []ranked{{"/ip4/10.0.0.1/tcp/1", 0}, {"/ip4/127.0.0.1/tcp/1", 20 * ms}}},
 		{"IPv6, then IPv4", []ranked{{"/ip6/2606:4700::1/tcp/1", 0}, {"/ip4/8.8.8.8/tcp/1", 250 * ms}}},
 		{"the same machine, the LAN, the Internet, a relay", []ranked{
@@ -142,6 +144,7 @@ func TestBetter(t *testing.T) {
 		conn("/ip4/10.0.0.2/tcp/1", time.Minute),
 		conn("/ip4/10.0.0.1/udp/1/quic-v1", time.Hour),
 		conn("/ip4/10.0.0.1/tcp/1/ws", time.Hour),
+		conn("/ip4/10.0.0.1/tcp/443/tls/ws", 2*time.Hour),
 		conn("/ip4/8.8.8.8/tcp/1", 0),
 		conn("/ip4/8.8.8.8/udp/1/quic-v1", 2*time.Hour),
 		conn(relayAddr, 3*time.Hour),

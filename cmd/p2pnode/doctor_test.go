@@ -185,6 +185,7 @@ func TestProxy(t *testing.T) {
 		{"HTTPS_PROXY", "http://proxy.example:3128", "HTTPS_PROXY=http://proxy.example:3128"},
 		{"all_proxy", "socks5://me:secret@192.0.2.1:1080", "all_proxy=socks5://me:xxxxx@192.0.2.1:1080"},
 		{"http_proxy", "secret@nowhere", "http_proxy, which is not a URL"},
+		{"HTTPS_PROXY", "proxy.example:3128", "HTTPS_PROXY=http://proxy.example:3128"},
 		{"NO_PROXY", "localhost", ""},
 	} {
 		e := &env{getenv: func(key string) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -45,25 +44,6 @@ func (e *env) directory() (string, error) {
 		dir = filepath.Join(config, "p2pnode")
 	}
 	return filepath.Abs(dir)
-}
-
-// proxyVariables name a proxy, for most programs.
-var proxyVariables = []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"}
-
-// proxy returns the first of them that is set, as VARIABLE=URL without a password.
-func (e *env) proxy() string {
-	for _, name := range proxyVariables {
-		value := e.getenv(name)
-		if value == "" {
-			continue
-		}
-		u, err := url.Parse(value)
-		if err != nil || u.Host == "" {
-			return name + ", which is not a URL"
-		}
-		return name + "=" + u.Redacted()
-	}
-	return ""
 }
 
 // node returns a client of the node that runs on the directory.

@@ -30,7 +30,7 @@ type nodeFlags struct {
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.name, "name", "", "what others call this node (default: as last time, or made of the host's name)")
-	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "addresses to accept connections at, as /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1 (default: all interfaces, a free port)")
+	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "addresses to accept connections at, as /ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/udp/4001/quic-v1 or, for those who can only get out to port 443, /ip4/0.0.0.0/tcp/443/tls/ws (default: all interfaces, a free port)")
 	cmd.Flags().StringSliceVar(&f.bootstrap, "bootstrap", nil, "members to start from, as /ip4/192.0.2.1/tcp/4001/p2p/ID, besides those known")
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
 	f.local.add(cmd)
@@ -66,7 +66,9 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 		}
 		c.Bootstrap = append(c.Bootstrap, a)
 	}
-	f.network.apply(e, &c)
+	if err := f.network.apply(e, &c); err != nil {
+		return c, err
+	}
 	if err := f.relay.apply(&c); err != nil {
 		return c, err
 	}
