@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == memberArgument {
 		os.Exit(runMember())
 	}
+	if len(os.Args) == 3 && os.Args[1] == proxyArgument {
+		os.Exit(runProxy(os.Args[2]))
+	}
 	os.Exit(buildAndRun(m))
 }
 
