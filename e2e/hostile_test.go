@@ -149,7 +149,7 @@ func newAttack(t *testing.T, sources []string) *attack {
 	a := &attack{t: t, sources: sources, hello: clientHello(t)}
 	addr := freePort(t)
 	at := "/ip4/127.0.0.1/tcp/" + port(addr)
-	a.alice = newNode(t, "alice").up("--listen", at+","+at+"/ws,/ip4/127.0.0.1/udp/"+port(addr)+"/quic-v1")
+	a.alice = newNode(t, "alice").up("--listen", at+","+at+"/ws,"+at+"/tls/ws,/ip4/127.0.0.1/udp/"+port(addr)+"/quic-v1")
 	var err error
 	if a.id, err = peer.Decode(a.alice.ready.ID); err != nil {
 		t.Fatal(err)
@@ -163,6 +163,7 @@ func newAttack(t *testing.T, sources []string) *attack {
 		{"TCP, silent", a.tcpThatSays(""), 2},
 		{"TCP, named a protocol", a.tcpThatSays("\x13/multistream/1.0.0\n"), 1},
 		{"TCP, half a TLS handshake", a.tcpThatSays("\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n" + string(a.hello)), 1},
+		{"WebSocket over TLS, half a hello", a.tcpThatSays(string(a.hello[:len(a.hello)/2])), 1},
 		{"TCP, half an HTTP request", a.tcpThatSays("GET / HTTP/1.1\r\nHost: x\r\n"), 1},
 		{"QUIC, a first packet", a.quicInitial, 3},
 		{"TCP, stalled admission", a.stalledTCP, 1},

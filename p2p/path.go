@@ -54,27 +54,36 @@ func pathTo(addr multiaddr.Multiaddr) Path {
 	return PathLAN
 }
 
-// transportRank orders the transports of one path by what they cost: QUIC
-// takes three times the CPU of TCP for each byte (docs/performance.md), and
-// WebSocket adds frames to TCP, and a second encryption where it is over TLS.
+// The transports of one path by what they cost, the cheapest first: QUIC takes three
+// times the CPU of TCP for each byte (docs/performance.md), WebSocket adds frames to
+// TCP, and a second encryption where it is over TLS.
+const (
+	rankTCP = iota
+	rankQUIC
+	rankWebSocket
+	rankWebSocketTLS
+	rankOther
+)
+
+// transportRank tells which transport an address is of.
 func transportRank(addr multiaddr.Multiaddr) int {
-	rank, outerTLS := 4, false
+	rank, outerTLS := rankOther, false
 	for _, c := range addr {
 		switch c.Protocol().Code {
 		case multiaddr.P_TCP:
-			rank = 0
+			rank = rankTCP
 		case multiaddr.P_QUIC_V1:
-			rank = 1
+			rank = rankQUIC
 		case multiaddr.P_TLS:
 			outerTLS = true
 		case multiaddr.P_WS:
-			rank = 2
+			rank = rankWebSocket
 		case multiaddr.P_WSS:
-			rank, outerTLS = 2, true
+			return rankWebSocketTLS
 		}
 	}
-	if rank == 2 && outerTLS {
-		return 3
+	if rank == rankWebSocket && outerTLS {
+		return rankWebSocketTLS
 	}
 	return rank
 }

@@ -127,8 +127,11 @@ func (n *Node) isAt(ip netip.Addr) bool {
 // single machine.
 func probeTarget(a multiaddr.Multiaddr) (netip.AddrPort, bool) {
 	at, err := manet.ToNetAddr(a)
-	if isQUIC(a) {
+	switch {
+	case isQUIC(a):
 		at, err = manet.ToNetAddr(a.Decapsulate(quicSuffix))
+	case transportRank(a) == rankWebSocketTLS && len(a) > 2:
+		at, err = manet.ToNetAddr(a[:2])
 	}
 	if err != nil {
 		return netip.AddrPort{}, false

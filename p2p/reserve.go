@@ -371,13 +371,18 @@ func (n *Node) through(c network.Conn) (out []multiaddr.Multiaddr) {
 		return nil
 	}
 	seen := map[rank]bool{}
-	for _, base := range append([]multiaddr.Multiaddr{c.RemoteMultiaddr()}, n.KnownAddrs(c.RemotePeer())...) {
-		kind := dialRank(base)
-		if len(out) == maxRelayAddrs || seen[kind] || !n.outside(base) {
-			continue
+	bases := append([]multiaddr.Multiaddr{c.RemoteMultiaddr()}, n.KnownAddrs(c.RemotePeer())...)
+	for _, families := range []bool{false, true} { // first one of each transport: some networks let out one alone
+		for _, base := range bases {
+			kind := dialRank(base)
+			alike := kind
+			alike.family = -1
+			if len(out) == maxRelayAddrs || seen[kind] || !families && seen[alike] || !n.outside(base) {
+				continue
+			}
+			seen[kind], seen[alike] = true, true
+			out = append(out, base.AppendComponent(id).Encapsulate(circuitAddr))
 		}
-		seen[kind] = true
-		out = append(out, base.AppendComponent(id).Encapsulate(circuitAddr))
 	}
 	return out
 }

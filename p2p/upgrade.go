@@ -572,7 +572,8 @@ func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Mul
 		if pathTo(a.Addr) == PathRelay || !u.beyondMachine(a.Addr) || slices.ContainsFunc(own, a.Addr.Equal) || u.node.kit.swarm.TransportForDialing(a.Addr) == nil {
 			continue
 		}
-		if r := transportRank(a.Addr); r > 1 { // WebSocket is at the port of TCP
+		switch transportRank(a.Addr) {
+		case rankWebSocket, rankOther: // WebSocket without TLS is at the port of TCP
 			continue
 		}
 		out = append(out, a.Addr)

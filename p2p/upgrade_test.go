@@ -504,11 +504,11 @@ func (v *victim) check(t testing.TB) {
 // Addresses that mean something else to whom they are told are not tried.
 func TestWorthTrying(t *testing.T) {
 	n := newTestNode(t, Config{Listen: both})
-	good := addrs("/ip4/192.168.1.7/tcp/4001", "/ip4/203.0.113.7/tcp/4001", "/ip4/203.0.113.7/udp/4001/quic-v1")
+	good := addrs("/ip4/192.168.1.7/tcp/4001", "/ip4/203.0.113.7/tcp/4001", "/ip4/203.0.113.7/udp/4001/quic-v1", "/ip4/203.0.113.7/tcp/443/tls/ws")
 	bad := append(addrs(
 		"/ip4/127.0.0.1/tcp/22", "/ip6/::1/tcp/22", "/ip6/fe80::1/tcp/22", "/ip4/0.0.0.0/tcp/22", "/ip4/203.0.113.7/tcp/0",
 		"/ip4/224.0.0.251/udp/5353/quic-v1", "/ip4/255.255.255.255/udp/1/quic-v1", "/dns4/example.com/tcp/4001",
-		"/dns4/example.com/tcp/443/wss", "/ip4/203.0.113.7/tcp/4001/ws", "/ip4/203.0.113.7/tcp/443/wss", "/ip4/203.0.113.7/udp/4001",
+		"/dns4/example.com/tcp/443/wss", "/ip4/203.0.113.7/tcp/4001/ws", "/ip4/127.0.0.1/tcp/443/wss", "/ip4/203.0.113.7/udp/4001",
 		"/ip4/203.0.113.7/tcp/4001/p2p/"+testID+"/p2p-circuit", "/unix/run/p2pnode.sock", "/memory/1",
 	), directOf(n)...)
 	got := n.upgrades.worthTrying(append(bad, good...))

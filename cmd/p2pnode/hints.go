@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"syscall"
 
@@ -27,6 +28,10 @@ func advise(err error) (control.Code, string) {
 	if errors.As(err, &inUse) {
 		return control.CodeDirInUse, otherDir
 	}
+	var proxy *p2p.ProxyError
+	if errors.As(err, &proxy) && proxy.Status == http.StatusProxyAuthRequired {
+		return control.CodeAlone, proxyPassword
+	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
 			return h.code, h.text
@@ -48,6 +53,8 @@ const adminUp = "try again once an admin of the mesh is up and can be reached fr
 const fromBackup = "restore it from a backup; or move the directory away and join again with a new invite, as a new member"
 
 const usableLocalDir = `name with --local-dir one that you have made with "mkdir -m 700", or "mkdir -m 1777" for other users too; or leave the --local flags out`
+
+const proxyPassword = "the proxy wants a user and a password, or others: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
 
 const whyRelay = `"p2pnode why MEMBER" tells why, and what helps`
 

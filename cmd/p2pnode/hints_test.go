@@ -41,6 +41,8 @@ func TestAdvise(t *testing.T) {
 		{overlay.ErrOtherMesh, "other-mesh", "another --dir"},
 		{overlay.ErrNotMember, "not-a-member", "ask an admin of the mesh for an invite"},
 		{overlay.ErrNoMemberReached, "no-member-reached", "see that a member is up"},
+		{errors.Join(overlay.ErrNoMemberReached, &p2p.ProxyError{Status: 407, Err: io.EOF}), "no-member-reached", "USER:PASSWORD@"},
+		{errors.Join(overlay.ErrNoMemberReached, &p2p.ProxyError{Status: 403, Err: io.EOF}), "no-member-reached", "see that a member is up"},
 		{credential.ErrExpired, "expired", "for a new invite"},
 		{credential.ErrRevoked, "revoked", "another --dir, as a new member"},
 		{fmt.Errorf("no member reached: %w", errors.Join(overlay.ErrNoMemberReached, overlay.ErrInviteUsed)), "invite-used", "ask an admin of the mesh for another"},
