@@ -21,10 +21,7 @@ func webSocketTLS(cert *tls.Certificate) (*tls.Config, error) {
 		}
 		cert = made
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"http/1.1"}}
-	// The HTTP server offers HTTP/2 where it finds a list of protocols, which
-	// would be of use to strangers alone.
-	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c, nil }}, nil
+	return &tls.Config{Certificates: []tls.Certificate{*cert}}, nil
 }
 
 // plainCertificateLife is longer than a node runs.

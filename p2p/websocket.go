@@ -38,11 +38,25 @@ func newWebSocket(c Config, up transport.Upgrader, rm network.ResourceManager, s
 	if err != nil {
 		return nil, err
 	}
-	t, err := websocket.New(up, rm, shared, websocket.WithTLSConfig(shown))
+	t, err := websocket.New(up, rm, shared, websocket.WithTLSConfig(shown),
+		websocket.WithHTTPHandler(http.NotFoundHandler()), websocket.WithHTTPServerConfig(holdStrangers))
 	if err != nil {
 		return nil, err
 	}
 	return &webSocket{t, up, rm, c.Proxy, c.DialTimeout, log}, nil
+}
+
+// maxWebSocketHeader is some times what a client sends, and proxies add.
+const maxWebSocketHeader = 8 << 10
+
+// holdStrangers bounds what somebody costs who has not proven a key yet: little memory,
+// one request, and no longer than other ways to begin.
+func holdStrangers(s *http.Server) {
+	s.MaxHeaderBytes = maxWebSocketHeader
+	s.ReadTimeout, s.ReadHeaderTimeout, s.WriteTimeout = firstBytesTimeout, firstBytesTimeout, firstBytesTimeout
+	s.SetKeepAlivesEnabled(false)
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
 }
 
 // Dial connects to a peer, through a proxy where there is one.
