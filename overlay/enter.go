@@ -23,6 +23,10 @@ const (
 	// that is up answers within a second or not at all.
 	enterTimeout = 10 * time.Second
 
+	// enterTell is by how much a dial ends before, so that there is time to tell
+	// what was tried.
+	enterTell = 250 * time.Millisecond
+
 	// enterPatience bounds it where somebody says that it is busy: hundreds of
 	// nodes may start at once from one, on a machine with few cores.
 	enterPatience = time.Minute
@@ -218,7 +222,7 @@ func (m *Mesh) connectAny(ctx context.Context, peers []peer.AddrInfo) (_ peer.ID
 				continue
 			}
 			g.Go(func() error {
-				ctx, cancel := context.WithTimeout(m.ctx, enterTimeout)
+				ctx, cancel := context.WithTimeout(m.ctx, enterTimeout-enterTell)
 				defer cancel()
 				results <- result{info.ID, m.node.Connect(ctx, info.ID, info.Addrs...)}
 				return nil
