@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -23,6 +24,10 @@ type place struct {
 	nat  lab.NAT
 	// outer is the router in front of the place's own, if there is one.
 	outer *lab.NAT
+	// link is what the router's link does besides delaying.
+	link lab.Link
+	// prepare does the rest, before the first node starts there.
+	prepare func(context.Context, *lab.Router, *lab.Host) (io.Closer, error)
 }
 
 // places are the sides of the matrix. Two nodes are never in the same place: each
@@ -90,6 +95,26 @@ func bestPath(a, b place) string {
 	return "direct"
 }
 
+// measureAll measures several cells.
+func (n *network) measureAll(ctx context.Context, cells []cell, rounds int) ([]figure, error) {
+	defer func() {
+		for _, c := range n.closers {
+			_ = c.Close() // the lab is about to go
+		}
+	}()
+	all := make([][]figure, len(cells))
+	var g errgroup.Group
+	g.SetLimit(cellsAtOnce)
+	for i, c := range cells {
+		g.Go(func() (err error) {
+			all[i], err = n.measure(ctx, c, rounds)
+			return err
+		})
+	}
+	err := g.Wait()
+	return slices.Concat(all...), errors.Join(err, n.lab.Err())
+}
+
 // cellsAtOnce is how many cells are measured at a time: most of one is waiting.
 const cellsAtOnce = 3
 
@@ -103,6 +128,7 @@ type network struct {
 	mu      sync.Mutex // guards the fields below
 	hosts   map[string]*lab.Host
 	routers map[string]*lab.Router
+	closers []io.Closer // of what runs in them
 }
 
 // measureNetwork measures the cells whose name has filter in it, each so many times.
@@ -118,17 +144,7 @@ func measureNetwork(rounds int, filter string, ordered bool) measurement {
 			return nil, err
 		}
 		cells := matrix(filter, ordered)
-		all := make([][]figure, len(cells))
-		var g errgroup.Group
-		g.SetLimit(cellsAtOnce)
-		for i, c := range cells {
-			g.Go(func() (err error) {
-				all[i], err = n.measure(ctx, c, rounds)
-				return err
-			})
-		}
-		err = g.Wait()
-		return slices.Concat(all...), errors.Join(err, l.Err())
+		return n.measureAll(ctx, cells, rounds)
 	}
 }
 
@@ -164,12 +180,12 @@ func (n *network) startRelays(ctx context.Context, count int) error {
 }
 
 // hostAt returns the host of a place, which is built when it is first asked for.
-func (n *network) hostAt(p place, which string) *lab.Host {
+func (n *network) hostAt(ctx context.Context, p place, which string) (*lab.Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	name := p.name + "-" + which
 	if h := n.hosts[name]; h != nil {
-		return h
+		return h, nil
 	}
 	router := name
 	if slices.ContainsFunc(together, func(o place) bool { return o.name == p.name }) {
@@ -180,7 +196,14 @@ func (n *network) hostAt(p place, which string) *lab.Host {
 	}
 	h := n.routers[router].Host(name)
 	n.hosts[name] = h
-	return h
+	if p.prepare == nil {
+		return h, n.lab.Err()
+	}
+	c, err := p.prepare(ctx, n.routers[router], h)
+	if c != nil {
+		n.closers = append(n.closers, c)
+	}
+	return h, errors.Join(err, n.lab.Err())
 }
 
 func (n *network) build(p place, name string) *lab.Router {
@@ -190,7 +213,8 @@ func (n *network) build(p place, name string) *lab.Router {
 	} else {
 		r = n.lab.Router(name, p.nat)
 	}
-	r.SetLink(lab.Link{Delay: networkDelay})
+	p.link.Delay = networkDelay
+	r.SetLink(p.link)
 	return r
 }
 
@@ -265,8 +289,8 @@ func (n *network) join(ctx context.Context, p place, which string) (*node, error
 	if err != nil {
 		return nil, err
 	}
-	h := n.hostAt(p, which)
-	if err := n.lab.Err(); err != nil {
+	h, err := n.hostAt(ctx, p, which)
+	if err != nil {
 		return nil, err
 	}
 	m := n.site.node(fmt.Sprintf("%s-%s-%d", p.name, which, n.count.Add(1))).on(h)
