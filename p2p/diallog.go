@@ -14,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -175,7 +174,7 @@ func onThisMachine(ip net.IP) bool {
 // Transports that time their dials.
 type (
 	timedTCP struct {
-		*tcp.TcpTransport
+		*patientTCP
 		log *dialLog
 	}
 	timedQUIC struct {
@@ -185,12 +184,12 @@ type (
 )
 
 func (t *timedTCP) Dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) (transport.CapableConn, error) {
-	return t.log.run(id, addr, func() (transport.CapableConn, error) { return t.TcpTransport.Dial(ctx, addr, id) })
+	return t.log.run(id, addr, func() (transport.CapableConn, error) { return t.patientTCP.Dial(ctx, addr, id) })
 }
 
 func (t *timedTCP) DialWithUpdates(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID, updates chan<- transport.DialUpdate) (transport.CapableConn, error) {
 	return t.log.run(id, addr, func() (transport.CapableConn, error) {
-		return t.TcpTransport.DialWithUpdates(ctx, addr, id, updates)
+		return t.patientTCP.DialWithUpdates(ctx, addr, id, updates)
 	})
 }
 

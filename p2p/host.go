@@ -153,6 +153,10 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	if err != nil {
 		return err
 	}
+	narrow, err := tcp.NewTCPTransport(up, rm, shared, tcp.DisableReuseport(), tcp.WithConnectionTimeout(c.DialTimeout), tcp.WithDialerForAddr(shortSegments))
+	if err != nil {
+		return err
+	}
 	wsTransport, err := newWebSocket(c, up, rm, shared, log)
 	if err != nil {
 		return err
@@ -163,7 +167,7 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	}
 	k.key, k.quic, k.upgrader, k.beside = key, conns, up, newBeside()
 	for _, t := range []transport.Transport{
-		&timedTCP{tcpTransport, log}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
+		&timedTCP{&patientTCP{tcpTransport, narrow}, log}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
 	} {
 		if err := k.swarm.AddTransport(t); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,9 @@ const (
 	// sightFresh is for how long a NAT is sure to keep a port (RFC 4787 requires
 	// two minutes, and some give 30 seconds).
 	sightFresh = 20 * time.Second
+
+	// upgradeTryLeast bounds how short it is for peers that are near.
+	upgradeTryLeast = time.Second
 
 	maxUpgradeMessage = 4096
 	maxOffered        = 48 // addresses
@@ -298,8 +302,16 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 		return here, there, ErrClosed
 	}
 	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
+	ctx, cancel := context.WithTimeout(ctx, tryFor(rtt))
+	defer cancel()
 	u.attempt(ctx, c.RemotePeer(), there, client, fresh)
 	return here, there, nil
+}
+
+// tryFor returns how long the end that leads tries: ten round trips, which are those
+// through the relay.
+func tryFor(rtt time.Duration) time.Duration {
+	return min(max(10*rtt, upgradeTryLeast), upgradeTry)
 }
 
 // freshPort returns a port for a try that is not the first, where there is a NAT that a
@@ -477,7 +489,7 @@ func (u *upgrades) offer(ctx context.Context, fresh time.Duration) (o offer) {
 	for i, v6 := range []bool{false, true} {
 		o.nat[i] = u.node.eye.nat(v6)
 	}
-	for _, a := range u.node.directAddrs() {
+	for _, a := range byUse(u.node.directAddrs()) {
 		if len(o.addrs) == maxOffered || !u.beyondMachine(a) || len(a.Bytes()) > 255 {
 			continue
 		}
@@ -491,6 +503,16 @@ func (u *upgrades) offer(ctx context.Context, fresh time.Duration) (o offer) {
 func (u *upgrades) beyondMachine(a multiaddr.Multiaddr) bool {
 	_, ok := probeTarget(a)
 	return ok && (!manet.IsIPLoopback(a) || u.node.outside(a))
+}
+
+// byUse puts the addresses first that are worth most to somebody who can't take all:
+// those of the Internet, then by transport.
+func byUse(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	sorted := slices.Clone(addrs)
+	slices.SortStableFunc(sorted, func(a, b multiaddr.Multiaddr) int {
+		return cmp.Or(-cmp.Compare(pathTo(a), pathTo(b)), cmp.Compare(transportRank(a), transportRank(b)))
+	})
+	return sorted
 }
 
 // attempt tries all of a peer's addresses at the same time as the peer tries this
