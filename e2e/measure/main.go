@@ -139,6 +139,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
 		"admission":      measureAdmission(o.rounds, admissions),
 		"network":        measureNetwork(o.rounds, filter, o.ordered),
+		"network-relay":  measureNetworkRelay(o.rounds),
 		"network-hard":   measureHard(o.rounds, filter),
 		"network-faults": measureFaults(o.rounds, filter),
 		"local-start":    measureLocalStart(o.rounds),

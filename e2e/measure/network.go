@@ -133,18 +133,24 @@ type network struct {
 
 // measureNetwork measures the cells whose name has filter in it, each so many times.
 func measureNetwork(rounds int, filter string, ordered bool) measurement {
+	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) {
+		if err := n.startRelays(ctx, 2); err != nil {
+			return nil, err
+		}
+		return n.measureAll(ctx, matrix(filter, ordered), rounds)
+	})
+}
+
+// inNetwork makes a measurement of one that is in a network of its own.
+func inNetwork(measure func(context.Context, *network) ([]figure, error)) measurement {
 	return func(ctx context.Context, s *site) ([]figure, error) {
 		l, err := lab.Open(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer l.Close()
-		n := &network{site: s, lab: l, hosts: map[string]*lab.Host{}, routers: map[string]*lab.Router{}}
-		if err := n.startRelays(ctx, 2); err != nil {
-			return nil, err
-		}
-		cells := matrix(filter, ordered)
-		return n.measureAll(ctx, cells, rounds)
+		figures, err := measure(ctx, &network{site: s, lab: l, hosts: map[string]*lab.Host{}, routers: map[string]*lab.Router{}})
+		return figures, errors.Join(err, l.Err())
 	}
 }
 

@@ -51,13 +51,7 @@ type pair struct {
 // measureFaults measures, for each fault whose name has filter in it, how long it takes
 // until a new stream works, in each direction.
 func measureFaults(rounds int, filter string) measurement {
-	return func(ctx context.Context, s *site) ([]figure, error) {
-		l, err := lab.Open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		n := &network{site: s, lab: l, hosts: map[string]*lab.Host{}, routers: map[string]*lab.Router{}}
+	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) {
 		if err := n.startRelays(ctx, 3); err != nil {
 			return nil, err
 		}
@@ -72,8 +66,8 @@ func measureFaults(rounds int, filter string) measurement {
 				return all, fmt.Errorf("%s: %w", f.name, err)
 			}
 		}
-		return all, l.Err()
-	}
+		return all, nil
+	})
 }
 
 func (n *network) measureFault(ctx context.Context, f fault, i, rounds int) ([]figure, error) {

@@ -32,19 +32,13 @@ func hardCells() []cell {
 
 // measureHard measures the pairs whose name has filter in it.
 func measureHard(rounds int, filter string) measurement {
-	return func(ctx context.Context, s *site) ([]figure, error) {
-		l, err := lab.Open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		n := &network{site: s, lab: l, hosts: map[string]*lab.Host{}, routers: map[string]*lab.Router{}}
+	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) {
 		if err := n.startRelays(ctx, 2); err != nil {
 			return nil, err
 		}
 		cells := slices.DeleteFunc(hardCells(), func(c cell) bool { return !strings.Contains(c.name(), filter) })
 		return n.measureAll(ctx, cells, rounds)
-	}
+	})
 }
 
 // uselessAddresses gives a host addresses at which nobody reaches it, as virtual
