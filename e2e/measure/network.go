@@ -160,13 +160,13 @@ func (n *node) on(h *lab.Host) *node {
 	return n
 }
 
-func (n *network) startRelays(ctx context.Context, count int) error {
+func (n *network) startRelays(ctx context.Context, count int, flags ...string) error {
 	var invite string
 	for i := range count {
 		h := n.lab.Host(fmt.Sprint("relay", i))
 		h.SetLink(lab.Link{Delay: networkDelay})
 		r := n.site.node(fmt.Sprint("relay", i)).on(h)
-		args := []string{"up", "--no-local", "--ephemeral"}
+		args := append([]string{"up", "--no-local", "--ephemeral"}, flags...)
 		if i > 0 {
 			args[0] = "join"
 			args = slices.Insert(args, 1, "-")
@@ -290,7 +290,7 @@ func (n *network) round(ctx context.Context, c cell) (talked, improved time.Dura
 	return talked, time.Since(first), path, nil
 }
 
-func (n *network) join(ctx context.Context, p place, which string) (*node, error) {
+func (n *network) join(ctx context.Context, p place, which string, flags ...string) (*node, error) {
 	invite, err := n.relay.output(ctx, "invite")
 	if err != nil {
 		return nil, err
@@ -300,7 +300,7 @@ func (n *network) join(ctx context.Context, p place, which string) (*node, error
 		return nil, err
 	}
 	m := n.site.node(fmt.Sprintf("%s-%s-%d", p.name, which, n.count.Add(1))).on(h)
-	_, err = m.start(ctx, invite, "join", "-", "--no-local", "--ephemeral", "-v")
+	_, err = m.start(ctx, invite, append([]string{"join", "-", "--no-local", "--ephemeral", "-v"}, flags...)...)
 	return m, err
 }
 

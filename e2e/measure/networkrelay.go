@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"time"
 
@@ -51,10 +52,10 @@ type pair struct {
 // relayThroughput sends bulk between two nodes that have no NAT, and between two that
 // have only a relay, in turns.
 func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure, err error) {
-	if err := n.startRelays(ctx, 1); err != nil {
+	if err := n.startRelays(ctx, 1, "--relay-rate", fmt.Sprint(uint32(math.MaxUint32))); err != nil {
 		return nil, err
 	}
-	direct, err := n.bulkPair(ctx, places[0], places[0])
+	direct, err := n.bulkPair(ctx, onlyTCP, onlyTCP)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +74,9 @@ func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure
 	}
 	return all, nil
 }
+
+// onlyTCP is on the Internet, where nobody can use QUIC.
+var onlyTCP = place{name: "none-tcp", nat: lab.NAT{Kind: lab.None, UDPBlocked: true}}
 
 func placeNamed(name string) place {
 	for _, p := range places {
@@ -127,10 +131,10 @@ func (n *network) bulkPair(ctx context.Context, a, b place) (_ *pair, err error)
 			p.close()
 		}
 	}()
-	if p.from, err = n.join(ctx, a, "left", 0); err != nil {
+	if p.from, err = n.join(ctx, a, "left", 0, "--no-relay"); err != nil {
 		return nil, err
 	}
-	if p.to, err = n.join(ctx, b, "right", 0); err != nil {
+	if p.to, err = n.join(ctx, b, "right", 0, "--no-relay"); err != nil {
 		return nil, err
 	}
 	p.wires = []interface{ SetLink(lab.Link) }{n.routers[a.name+"-left"], n.routers[b.name+"-right"]}
