@@ -46,16 +46,21 @@ func newChild(ctx context.Context, role string, args ...string) (*child, error) 
 	}
 	c := &child{role: role, cmd: exec.CommandContext(ctx, self, append([]string{role}, args...)...)}
 	ownProcess(c.cmd)
+	return c, c.tie()
+}
+
+// tie makes the pipes by which orders go to the child, and answers come back.
+func (c *child) tie() (err error) {
 	c.cmd.Stderr = &c.stderr
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	stdout, err := c.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.lines = bufio.NewScanner(stdout)
-	return c, nil
+	return nil
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }

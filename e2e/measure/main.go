@@ -137,15 +137,16 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	}
 	named := map[string]measurement{
 		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
-		"admission":      measureAdmission(o.rounds, admissions),
-		"network":        measureNetwork(o.rounds, filter, o.ordered),
-		"network-relay":  measureNetworkRelay(o.rounds),
-		"network-hard":   measureHard(o.rounds, filter),
-		"network-faults": measureFaults(o.rounds, filter),
-		"local-start":    measureLocalStart(o.rounds),
-		"local-peers":    measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
-		"local-streams":  measureLocalStreams(manyStreams),
-		"local-many":     measureLocalMany(crowd{processes, o.settle, o.idle}),
+		"admission":        measureAdmission(o.rounds, admissions),
+		"network":          measureNetwork(o.rounds, filter, o.ordered),
+		"network-relay":    measureNetworkRelay(o.rounds),
+		"network-circuits": inNetwork(circuitCost),
+		"network-hard":     measureHard(o.rounds, filter),
+		"network-faults":   measureFaults(o.rounds, filter),
+		"local-start":      measureLocalStart(o.rounds),
+		"local-peers":      measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
+		"local-streams":    measureLocalStreams(manyStreams),
+		"local-many":       measureLocalMany(crowd{processes, o.settle, o.idle}),
 	}
 	names := args[:1]
 	if args[0] == "local" {
@@ -173,6 +174,8 @@ func roleOf(args []string) func() error {
 		return serveStreams
 	case role == admissionRole && len(args) > 0:
 		return func() error { return admissionEnd(args) }
+	case role == networkNodesRole:
+		return networkNodesOrders
 	case role == localNodeRole && len(args) == 2:
 		return func() error { return localNodesRole(args) }
 	case role == localStartRole && len(args) == 3:

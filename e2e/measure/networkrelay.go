@@ -11,17 +11,9 @@ import (
 	"github.com/p2pnode/p2pnode/e2e/lab"
 )
 
-// measureNetworkRelay takes what a path through a relay carries, and what a circuit
-// costs the relay.
+// measureNetworkRelay takes what a path through a relay carries.
 func measureNetworkRelay(rounds int) measurement {
-	bulk := inNetwork(func(ctx context.Context, n *network) ([]figure, error) { return n.relayThroughput(ctx, min(rounds, 3)) })
-	return func(ctx context.Context, s *site) ([]figure, error) {
-		figures, err := bulk(ctx, s)
-		if err != nil {
-			return figures, err
-		}
-		return figures, nil
-	}
+	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) { return n.relayThroughput(ctx, min(rounds, 3)) })
 }
 
 // A wire is the link of each of those that bulk goes between.
@@ -41,8 +33,8 @@ const (
 	bulkTime   = 5 * time.Second
 )
 
-// A pair is two nodes between which bulk is sent, from the first to the second.
-type pair struct {
+// A bulkEnds is two nodes between which bulk is sent, from the first to the second.
+type bulkEnds struct {
 	from, to *node
 	wires    []interface{ SetLink(lab.Link) }
 	target   string // where the second's host gets bulk
@@ -88,9 +80,9 @@ func placeNamed(name string) place {
 }
 
 // bulkOver measures with one kind of link.
-func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *pair, rounds int) ([]figure, error) {
+func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *bulkEnds, rounds int) ([]figure, error) {
 	n.relay.host.SetLink(w.link)
-	for _, p := range []*pair{direct, relayed} {
+	for _, p := range []*bulkEnds{direct, relayed} {
 		for _, o := range p.wires {
 			o.SetLink(w.link)
 		}
@@ -113,8 +105,8 @@ func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *pair, r
 }
 
 // bulkPair starts two nodes, of which the first has a service that sends without end.
-func (n *network) bulkPair(ctx context.Context, a, b place) (_ *pair, err error) {
-	p := &pair{}
+func (n *network) bulkPair(ctx context.Context, a, b place) (_ *bulkEnds, err error) {
+	p := &bulkEnds{}
 	var source net.Listener
 	p.close = func() {
 		for _, m := range []*node{p.from, p.to} {
@@ -170,7 +162,7 @@ func pour(l net.Listener) {
 }
 
 // measure adds how fast bulk is, and notes by which path.
-func (p *pair) measure(ctx context.Context, f *figure) (float64, error) {
+func (p *bulkEnds) measure(ctx context.Context, f *figure) (float64, error) {
 	before, err := p.to.pathTo(ctx, p.from.name)
 	if err != nil {
 		return 0, err
