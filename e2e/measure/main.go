@@ -7,6 +7,11 @@
 //	go run ./e2e/measure memory
 //	go run ./e2e/measure streams
 //	go run ./e2e/measure admission
+//	go run ./e2e/measure network
+//	go run ./e2e/measure network-faults
+//	go run ./e2e/measure network-hard
+//	go run ./e2e/measure network-relay
+//	go run ./e2e/measure network-circuits
 //	go run ./e2e/measure local
 //	go run ./e2e/measure local-start
 //	go run ./e2e/measure local-peers 40
@@ -17,6 +22,19 @@
 // trips, of the times to connect over a proxy that holds all bytes up for 20 ms,
 // and the CPU time that two processes have used at their end, for each of 500
 // connections.
+//
+// All of network is measured in the laboratory of package lab, on Linux as root:
+//
+//   - network: pairs of nodes behind NATs of each kind, those whose name has a given
+//     text in it: how long until the second has an answer of the first, and until the
+//     best path that the two NATs allow. With --ordered each pair in both orders.
+//   - network-faults: how long a new stream takes to work after something has happened
+//     to one of two nodes.
+//   - network-hard: as network, with loss, a hole for long packets, useless addresses,
+//     and a router that maps ports.
+//   - network-relay: bulk through a relay, beside bulk by TCP between nodes that need
+//     none.
+//   - network-circuits: what a thousand circuits cost a relay.
 //
 // All of local is measured on Linux only:
 //
@@ -76,7 +94,7 @@ func main() {
 	args.DurationVar(&o.idle, "idle", time.Minute, "over how long local-many sums CPU time")
 	args.BoolVar(&o.ordered, "ordered", false, "have network measure each pair in both orders")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-hard|-faults] [name]|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
 	}
 	pflag.Parse()

@@ -23,9 +23,13 @@ const (
 // difference that many of them make.
 func circuitCost(ctx context.Context, n *network) (_ []figure, err error) {
 	names := []string{"circuit-relay", "circuit-left", "circuit-right"}
-	at := []*lab.Host{n.lab.Host(names[0]), n.hostAt(placeNamed("symmetric"), names[1]), n.hostAt(placeNamed("port"), names[2])}
-	if err := n.lab.Err(); err != nil {
-		return nil, err
+	at := []*lab.Host{n.lab.Host(names[0])}
+	for i, p := range []string{"symmetric", "port"} {
+		h, err := n.hostAt(ctx, placeNamed(p), names[i+1])
+		if err != nil {
+			return nil, err
+		}
+		at = append(at, h)
 	}
 	var parts []*child
 	for _, h := range at {

@@ -123,10 +123,10 @@ func (n *network) bulkPair(ctx context.Context, a, b place) (_ *bulkEnds, err er
 			p.close()
 		}
 	}()
-	if p.from, err = n.join(ctx, a, "left", 0, "--no-relay"); err != nil {
+	if p.from, err = n.join(ctx, a, "left", "--no-relay"); err != nil {
 		return nil, err
 	}
-	if p.to, err = n.join(ctx, b, "right", 0, "--no-relay"); err != nil {
+	if p.to, err = n.join(ctx, b, "right", "--no-relay"); err != nil {
 		return nil, err
 	}
 	p.wires = []interface{ SetLink(lab.Link) }{n.routers[a.name+"-left"], n.routers[b.name+"-right"]}
