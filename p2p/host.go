@@ -59,6 +59,7 @@ type hostKit struct {
 	swarm     *swarm.Swarm
 	events    event.Bus
 	resources network.ResourceManager
+	traffic   *traffic
 	key       crypto.PrivKey
 	quic      *quicreuse.ConnManager
 	beside    *beside
@@ -117,10 +118,11 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.Connectio
 	if err := errors.Join(peers.AddPrivKey(id, key), peers.AddPubKey(id, key.GetPublic())); err != nil {
 		return errors.Join(err, peers.Close())
 	}
-	k.events = eventbus.NewBus()
+	k.events, k.traffic = eventbus.NewBus(), newTraffic()
 	k.swarm, err = swarm.NewSwarm(id, peers, k.events,
 		swarm.WithConnectionGater(g),
 		swarm.WithResourceManager(k.resources),
+		swarm.WithMetrics(k.traffic),
 		swarm.WithDialTimeout(c.DialTimeout),
 		swarm.WithDialTimeoutLocal(min(c.DialTimeout, 5*time.Second)), // go-libp2p's own
 		swarm.WithDialRanker(rankDials),

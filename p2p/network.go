@@ -182,7 +182,9 @@ func (n *Node) checkAll() {
 func (n *Node) check(c network.Conn) {
 	ctx, cancel := context.WithTimeout(n.life, checkPatience)
 	defer cancel()
-	if err := n.pingOn(ctx, c); err != nil && n.life.Err() == nil && !c.IsClosed() {
+	began := time.Now()
+	err := n.pingOn(ctx, c)
+	if err != nil && n.life.Err() == nil && !c.IsClosed() && !n.kit.traffic.since(c.RemotePeer(), began) {
 		n.log.Debug("connection does not answer", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "err", err)
 		_ = c.Close()
 	}

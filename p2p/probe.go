@@ -34,8 +34,9 @@ const (
 // What comes later is not waited for.
 var quicFlights = [...]time.Duration{0, 200 * time.Millisecond, 600 * time.Millisecond, quicGivenUp}
 
-// tcpFlights is when a connection attempt over TCP has sent a packet more (RFC 6298).
-var tcpFlights = [...]time.Duration{0, time.Second, 3 * time.Second}
+// tcpFlights is when a connection attempt over TCP has sent a packet more (RFC 6298):
+// one, and from narrowAfter on another one.
+var tcpFlights = [...]time.Duration{0, time.Second, narrowAfter, narrowAfter + time.Second, 3 * time.Second}
 
 const (
 	quicGivenUp   = 1400 * time.Millisecond

@@ -248,7 +248,11 @@ func (r *relays) probe(ctx context.Context, id peer.ID) error {
 		if c == nil {
 			return network.ErrNoConn
 		}
+		began := time.Now()
 		err := r.node.pingOn(ctx, c)
+		if err != nil && r.node.kit.traffic.since(id, began) {
+			return nil // it is busy
+		}
 		if err != nil {
 			_ = c.Close()
 		}

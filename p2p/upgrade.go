@@ -257,6 +257,9 @@ func (u *upgrades) note(done Upgrade) {
 	if len(u.last) > maxMeters {
 		clear(u.last)
 	}
+	if last, ok := u.last[done.Peer]; ok && done.Err != nil && last.Err == nil && done.At.Sub(last.At) < upgradeEvery {
+		return // what was found out then tells more than that it can't be tried again at once
+	}
 	u.last[done.Peer] = done
 }
 

@@ -92,6 +92,7 @@ func main() {
 	args.IntVar(&o.rounds, "rounds", 20, "how often a start or a connection is measured")
 	args.DurationVar(&o.settle, "settle", time.Minute, "how long local-peers and local-many wait before they look at what is idle")
 	args.DurationVar(&o.idle, "idle", time.Minute, "over how long local-many sums CPU time")
+	logs := args.String("logs", "", "a directory in which to leave what the nodes of network say")
 	args.BoolVar(&o.ordered, "ordered", false, "have network measure each pair in both orders")
 	args.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-hard|-faults] [name]|local|"+strings.Join(localNames, "|")+" [how many]")
@@ -107,7 +108,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	for _, measure := range measures {
-		if err := run(ctx, measure, *asJSON); err != nil {
+		if err := run(ctx, measure, *logs, *asJSON); err != nil {
 			fmt.Fprintln(os.Stderr, "measure:", err)
 			os.Exit(1)
 		}
@@ -202,12 +203,13 @@ func roleOf(args []string) func() error {
 	return nil
 }
 
-func run(ctx context.Context, measure measurement, asJSON bool) error {
+func run(ctx context.Context, measure measurement, logs string, asJSON bool) error {
 	s, err := newSite(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	s.logs = logs
 	figures, err := measure(ctx, s)
 	for _, f := range figures {
 		f.print(asJSON)

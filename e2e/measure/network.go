@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -160,6 +161,8 @@ func (n *node) on(h *lab.Host) *node {
 	return n
 }
 
+// startRelays starts nodes that can relay. The flags are the first one's, which is the
+// admin.
 func (n *network) startRelays(ctx context.Context, count int, flags ...string) error {
 	var invite string
 	for i := range count {
@@ -168,8 +171,7 @@ func (n *network) startRelays(ctx context.Context, count int, flags ...string) e
 		r := n.site.node(fmt.Sprint("relay", i)).on(h)
 		args := append([]string{"up", "--no-local", "--ephemeral"}, flags...)
 		if i > 0 {
-			args[0] = "join"
-			args = slices.Insert(args, 1, "-")
+			args = []string{"join", "-", "--no-local", "--ephemeral"}
 		}
 		if _, err := r.start(ctx, invite, args...); err != nil {
 			return err
@@ -307,8 +309,8 @@ func (n *network) join(ctx context.Context, p place, which string, flags ...stri
 // end ends a node and forgets it, so that the site has no more of them than run.
 func (n *node) end() {
 	n.stop()
-	if os.Getenv("MEASURE_LOGS") != "" {
-		_ = os.WriteFile(os.Getenv("MEASURE_LOGS")+"/"+n.name+".log", n.stderr.Bytes(), 0o600)
+	if n.site.logs != "" {
+		_ = os.WriteFile(filepath.Join(n.site.logs, n.name+".log"), n.stderr.Bytes(), 0o600) // it is a help, no more
 	}
 	n.site.forget(n)
 	_ = os.RemoveAll(n.dir)

@@ -19,25 +19,25 @@ type fault struct {
 	name string
 	// relayed has the two in places between which there is a relay only.
 	relayed bool
-	happen  func(*network, *pair) error
+	happen  func(context.Context, *network, *pair) error
 }
 
 var faults = []fault{
-	{name: "NAT reboot", happen: func(_ *network, p *pair) error { p.router.Reboot(); return nil }},
-	{name: "public address change", happen: func(_ *network, p *pair) error { p.router.ChangeAddress(); return nil }},
-	{name: "own address change", happen: func(_ *network, p *pair) error { p.a.host.ChangeAddress(); return nil }},
-	{name: "uplink moved", happen: func(_ *network, p *pair) error {
+	{name: "NAT reboot", happen: func(_ context.Context, _ *network, p *pair) error { p.router.Reboot(); return nil }},
+	{name: "public address change", happen: func(_ context.Context, _ *network, p *pair) error { p.router.ChangeAddress(); return nil }},
+	{name: "own address change", happen: func(_ context.Context, _ *network, p *pair) error { p.a.host.ChangeAddress(); return nil }},
+	{name: "uplink moved", happen: func(_ context.Context, _ *network, p *pair) error {
 		p.router, p.other = p.other, p.router
 		p.a.host.MoveTo(p.router)
 		return nil
 	}},
-	{name: "link down 5 s", happen: func(_ *network, p *pair) error {
+	{name: "link down 5 s", happen: func(ctx context.Context, _ *network, p *pair) error {
 		p.a.host.Down()
-		time.Sleep(5 * time.Second)
+		err := wait(ctx, 5*time.Second)
 		p.a.host.Up()
-		return nil
+		return err
 	}},
-	{name: "relay killed", relayed: true, happen: func(n *network, p *pair) error { return n.killRelay(p) }},
+	{name: "relay killed", relayed: true, happen: func(ctx context.Context, n *network, p *pair) error { return n.killRelay(ctx, p) }},
 }
 
 // A pair are two nodes, each of which offers a service that says hello.
@@ -52,7 +52,7 @@ type pair struct {
 // until a new stream works, in each direction.
 func measureFaults(rounds int, filter string) measurement {
 	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) {
-		if err := n.startRelays(ctx, 3); err != nil {
+		if err := n.startRelays(ctx, 4, "--no-relay"); err != nil {
 			return nil, err
 		}
 		var all []figure
@@ -82,7 +82,7 @@ func (n *network) measureFault(ctx context.Context, f fault, i, rounds int) ([]f
 		if err := p.settle(ctx, f.relayed); err != nil {
 			return []figure{toA, fromA}, err
 		}
-		if err := f.happen(n, p); err != nil {
+		if err := f.happen(ctx, n, p); err != nil {
 			return []figure{toA, fromA}, err
 		}
 		began := time.Now()
@@ -227,9 +227,9 @@ func (p *pair) settle(ctx context.Context, relayed bool) error {
 
 // killRelay kills the relay that the pair's connection goes through, and starts another
 // in its place for the next round.
-func (n *network) killRelay(p *pair) error {
+func (n *network) killRelay(ctx context.Context, p *pair) error {
 	var members []struct{ Name, Relay string }
-	ctx, cancel := context.WithTimeout(context.Background(), networkPatience)
+	ctx, cancel := context.WithTimeout(ctx, networkPatience)
 	defer cancel()
 	if err := p.b.call(ctx, "GET", "members", "", &members); err != nil {
 		return err

@@ -76,7 +76,7 @@ func placeNamed(name string) place {
 			return p
 		}
 	}
-	panic("no place " + name)
+	return place{} // which no name of this package leads to: TestPlaces
 }
 
 // bulkOver measures with one kind of link.

@@ -25,6 +25,7 @@ import (
 type site struct {
 	dir     string
 	command string // p2pnode
+	logs    string // a directory for what nodes of the laboratory say, or empty
 
 	mu    sync.Mutex // guards nodes
 	nodes []*node
@@ -84,11 +85,13 @@ func (s *site) forget(n *node) {
 func (n *node) start(ctx context.Context, stdin string, args ...string) (time.Duration, error) {
 	begin := time.Now()
 	args = append(args, "--dir", n.dir, "--name", n.name, "--json")
+	if n.host == nil {
+		args = append(args, "--no-lan")
+	}
 	if n.host != nil {
 		n.cmd = n.host.Command(context.WithoutCancel(ctx), n.site.command, args...)
 	} else {
 		n.cmd = exec.CommandContext(ctx, n.site.command, args...)
-		n.cmd.Env = append(os.Environ(), "P2PNODE_NO_LAN=1")
 	}
 	n.cmd.Stdin = strings.NewReader(stdin)
 	if n.host == nil {
