@@ -115,8 +115,9 @@ func TestNearestAndNext(t *testing.T) {
 	}
 	reach := func() string {
 		t.Helper()
-		for _, n := range []*node{a, b} {
-			if asking.greet(ctx, "/greet", n.name) == nil {
+		// Of two that are as near as each other either may answer.
+		for i := range 20 {
+			if n := []*node{a, b}[i%2]; asking.greet(ctx, "/greet", n.name) == nil {
 				return n.name
 			}
 		}

@@ -184,10 +184,17 @@ func (n *Node) check(c network.Conn) {
 	defer cancel()
 	began := time.Now()
 	err := n.pingOn(ctx, c)
-	if err != nil && n.life.Err() == nil && !c.IsClosed() && !n.kit.traffic.since(c.RemotePeer(), began) {
+	if err != nil && n.life.Err() == nil && !c.IsClosed() && !n.isBusy(c, began) {
 		n.log.Debug("connection does not answer", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "err", err)
 		_ = c.Close()
 	}
+}
+
+// isBusy tells whether bytes have moved over a connection since then. It can't tell if
+// there are several to the peer.
+func (n *Node) isBusy(c network.Conn, then time.Time) bool {
+	id := c.RemotePeer()
+	return len(n.kit.swarm.ConnsToPeer(id)) == 1 && n.kit.traffic.since(id, then)
 }
 
 // Check looks whether a peer still answers over the connections to it, and closes

@@ -250,7 +250,7 @@ func (r *relays) probe(ctx context.Context, id peer.ID) error {
 		}
 		began := time.Now()
 		err := r.node.pingOn(ctx, c)
-		if err != nil && r.node.kit.traffic.since(id, began) {
+		if err != nil && r.node.isBusy(c, began) {
 			return nil // it is busy
 		}
 		if err != nil {
