@@ -140,11 +140,7 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 		if !slices.ContainsFunc(candidates, func(c network.Conn) bool { return c.RemotePeer() == id }) {
 			r.dropLocked(id)
 			changed = true
-			r.node.start(func() { // it may be there, and only the connection gone
-				ctx, cancel := context.WithTimeout(r.node.life, relayPatience)
-				defer cancel()
-				_, _ = r.node.anyConn(ctx, id)
-			})
+			r.connectAgain(id)
 		}
 	}
 	r.mu.Unlock()
@@ -156,6 +152,7 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 			r.mu.Unlock()
 			r.node.eye.forget() // what it was is likely not its own alone
 			r.node.checkAll()
+			r.connectAgain(id)
 			changed = true
 		}
 	}
@@ -166,7 +163,7 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 		if ctx.Err() != nil || r.count() >= wantRelays {
 			break
 		}
-		if !r.mayAsk(c.RemotePeer()) {
+		if c.IsClosed() || !r.mayAsk(c.RemotePeer()) {
 			continue
 		}
 		switch err := r.reserve(ctx, c); {
@@ -177,6 +174,16 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// connectAgain connects to a relay that was lost: it may be there, and only the
+// connection gone.
+func (r *relays) connectAgain(id peer.ID) {
+	r.node.start(func() {
+		ctx, cancel := context.WithTimeout(r.node.life, relayPatience)
+		defer cancel()
+		_, _ = r.node.anyConn(ctx, id)
+	})
 }
 
 // candidates returns connections to those who may relay, each peer once: this node

@@ -594,6 +594,9 @@ func (u *upgrades) wait(ctx context.Context, d time.Duration) bool {
 func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	own := u.node.directAddrs()
 	for _, a := range rankDials(addrs) {
+		if to, ok := probeTarget(a.Addr); ok && isQUIC(a.Addr) && u.node.outside(a.Addr) && u.node.eye.nat(to.Addr().Is6()).UDP == No {
+			continue // the packets that may go there are for TCP
+		}
 		if pathTo(a.Addr) == PathRelay || !u.beyondMachine(a.Addr) || slices.ContainsFunc(own, a.Addr.Equal) || u.node.kit.swarm.TransportForDialing(a.Addr) == nil {
 			continue
 		}

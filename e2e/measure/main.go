@@ -12,6 +12,9 @@
 //	go run ./e2e/measure network-hard
 //	go run ./e2e/measure network-relay
 //	go run ./e2e/measure network-circuits
+//	go run ./e2e/measure network-crowd 20
+//	go run ./e2e/measure network-loss
+//	go run ./e2e/measure network-hole
 //	go run ./e2e/measure local
 //	go run ./e2e/measure local-start
 //	go run ./e2e/measure local-peers 40
@@ -35,6 +38,13 @@
 //   - network-relay: bulk through a relay, beside bulk by TCP between nodes that need
 //     none.
 //   - network-circuits: what a thousand circuits cost a relay.
+//   - network-crowd: that many nodes (200) of package p2p behind one public address:
+//     how long until all are connected to the one relay that there is and have it
+//     relay to them, and the same when their address changes.
+//   - network-loss: 50 handshakes of nodes, and 50 joins, where 30 % of all packets
+//     are lost each way.
+//   - network-hole: how long an answer and 10 MB take where packets that are longer
+//     than a number of bytes vanish.
 //
 // All of local is measured on Linux only:
 //
@@ -95,7 +105,7 @@ func main() {
 	logs := args.String("logs", "", "a directory in which to leave what the nodes of network say")
 	args.BoolVar(&o.ordered, "ordered", false, "have network measure each pair in both orders")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-hard|-faults] [name]|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
 	}
 	pflag.Parse()
@@ -133,14 +143,17 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	if len(args) == 0 {
 		return nil, errors.New("nothing to measure is named")
 	}
-	peers, processes := 110, 200
+	peers, processes, members := 110, 200, 200
 	var filter string
-	if strings.HasPrefix(args[0], "network") && len(args) == 2 {
+	if strings.HasPrefix(args[0], "network") && args[0] != "network-crowd" && len(args) == 2 {
 		filter, args = args[1], args[:1]
 	}
-	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes}[args[0]], 1
-	if count == &peers {
+	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes, "network-crowd": &members}[args[0]], 1
+	switch count {
+	case &peers:
 		above = fewLocalPeers
+	case &members:
+		above = crowdProcesses - 1
 	}
 	switch {
 	case len(args) == 2 && count != nil:
@@ -160,6 +173,9 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"network":          measureNetwork(o.rounds, filter, o.ordered),
 		"network-relay":    measureNetworkRelay(o.rounds),
 		"network-circuits": inNetwork(circuitCost),
+		"network-crowd":    measureNetworkCrowd(members),
+		"network-loss":     inNetwork(measureNetworkLoss),
+		"network-hole":     inNetwork(measureNetworkHole),
 		"network-hard":     measureHard(o.rounds, filter),
 		"network-faults":   measureFaults(o.rounds, filter),
 		"local-start":      measureLocalStart(o.rounds),

@@ -26,6 +26,8 @@ func hardCells() []cell {
 		{lossy, open, "direct"}, {open, lossy, "direct"},
 		{hole, open, "direct"}, {hole, home, "direct"},
 		{junk, open, "direct"}, {junk, home, "direct"},
+		{junk, junk, "direct"},
+		{mapped, placeNamed("udp-blocked"), "direct"}, {placeNamed("udp-blocked"), mapped, "direct"},
 		{mapped, home, "direct"}, {mapped, place{name: "symmetric", nat: symmetric}, "direct"},
 	}
 }

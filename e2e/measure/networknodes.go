@@ -27,12 +27,14 @@ func networkNodesOrders() error {
 	l := &networkNodes{}
 	defer l.close()
 	return obey(os.Stdin, os.Stdout, map[string]func([]string) (string, error){
-		"listen": func([]string) (string, error) { return l.listen() },
-		"settle": func(args []string) (string, error) { return l.settle(args) },
-		"meet":   func(args []string) (string, error) { return "", l.meet(args) },
-		"greet":  func(args []string) (string, error) { return l.greet(args) },
-		"paths":  func([]string) (string, error) { return l.paths(), nil },
-		"memory": func([]string) (string, error) { return fmt.Sprint(settledHeap()), nil },
+		"listen":  func([]string) (string, error) { return l.listen() },
+		"settle":  func(args []string) (string, error) { return l.settle(args) },
+		"meet":    func(args []string) (string, error) { return "", l.meet(args) },
+		"greet":   func(args []string) (string, error) { return l.greet(args) },
+		"peers":   func([]string) (string, error) { return fmt.Sprint(l.peers()), nil },
+		"reached": func([]string) (string, error) { return fmt.Sprint(l.reached()), nil },
+		"paths":   func([]string) (string, error) { return l.paths(), nil },
+		"memory":  func([]string) (string, error) { return fmt.Sprint(settledHeap()), nil },
 	})
 }
 
@@ -160,6 +162,25 @@ func transportOf(n *p2p.Node, id peer.ID) string {
 		return "tcp"
 	}
 	return "nothing"
+}
+
+// peers counts those that the first node is connected to.
+func (l *networkNodes) peers() int {
+	seen := map[peer.ID]bool{}
+	for _, c := range l.nodes[0].Connections() {
+		seen[c.Peer] = true
+	}
+	return len(seen)
+}
+
+// reached counts the nodes that somebody relays to.
+func (l *networkNodes) reached() (count int) {
+	for _, n := range l.nodes {
+		if len(n.Relays()) > 0 {
+			count++
+		}
+	}
+	return count
 }
 
 // paths counts the connections of all nodes by their path.

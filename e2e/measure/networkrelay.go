@@ -167,11 +167,7 @@ func (p *bulkEnds) measure(ctx context.Context, f *figure) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var c net.Conn
-	err = p.to.host.Do(func() (err error) {
-		c, err = new(net.Dialer).DialContext(ctx, "tcp", p.target)
-		return err
-	})
+	c, err := p.dial(ctx)
 	if err != nil {
 		return 0, err
 	}
