@@ -9,7 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// A traffic remembers when bytes last went to a peer and came from it. A connection on
+// A traffic remembers when many bytes at once last went to a peer or came from it. A connection on
 // which much is under way answers late, and is not dead.
 type traffic struct {
 	metrics.Reporter // nil: nobody asks for what else it has
@@ -54,11 +54,11 @@ func (t *traffic) LogSentMessageStream(n int64, proto protocol.ID, id peer.ID) {
 
 // LogRecvMessageStream takes in that bytes came in.
 func (t *traffic) LogRecvMessageStream(n int64, _ protocol.ID, id peer.ID) {
-	if n > 0 {
+	if n >= muchAtOnce {
 		t.note(id)
 	}
 }
 
-// muchAtOnce is what is written at a time by those who fill a connection. What little
-// else is written is taken by a dead one as well.
+// muchAtOnce is what is written and read at a time by those who fill a connection. What
+// little else is written is taken by a dead one as well.
 const muchAtOnce = 4 << 10
