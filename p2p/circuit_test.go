@@ -392,7 +392,13 @@ func TestPathChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []Path
-	for c := range changes {
+	for ctx := testContext(t); ; {
+		var c PathChange
+		select {
+		case c = <-changes:
+		case <-ctx.Done():
+			t.Fatalf("paths = %v, and then nothing, want that the connection is lost", got)
+		}
 		if c.Peer != to.ID() {
 			continue
 		}

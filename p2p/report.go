@@ -271,23 +271,25 @@ func withoutUnixText(c network.Conn) string {
 // best path is another.
 func (n *Node) notePath(c network.Conn, why string) {
 	id := c.RemotePeer()
+	// All of it under the lock: of two changes at once the later one has to count, and
+	// to be told later.
+	n.paths.mu.Lock()
+	defer n.paths.mu.Unlock()
 	path, relay := PathUnknown, peer.ID("")
 	if best := n.bestConn(id); best != nil {
 		path, relay = pathTo(best.RemoteMultiaddr()), relayOf(best)
 	}
-	n.paths.mu.Lock()
 	from := n.paths.paths[id]
+	if from == path {
+		return
+	}
+	delete(n.paths.rtts, id)
 	if path == PathUnknown {
 		delete(n.paths.paths, id)
 	} else {
 		n.paths.paths[id] = path
 	}
-	if from != path {
-		delete(n.paths.rtts, id)
+	if n.onPath != nil {
+		n.onPath(PathChange{Peer: id, From: from, To: path, Relay: relay, Why: why})
 	}
-	n.paths.mu.Unlock()
-	if from == path || n.onPath == nil {
-		return
-	}
-	n.onPath(PathChange{Peer: id, From: from, To: path, Relay: relay, Why: why})
 }
