@@ -95,11 +95,12 @@ func (m *Mesh) runLocal() {
 	}
 }
 
-// meet connects to a member on this machine. Whether it is one, admission tells.
+// meet connects to a member on this machine or on the local network. Whether it is one,
+// admission tells.
 func (m *Mesh) meet(id peer.ID) {
 	ctx, cancel := context.WithTimeout(m.ctx, enterTimeout)
 	defer cancel()
 	if err := m.node.Connect(ctx, id); err != nil && m.ctx.Err() == nil {
-		m.log.Debug("meet on this machine", "peer", id, "err", err)
+		m.log.Debug("meet one that is near", "peer", id, "err", err)
 	}
 }

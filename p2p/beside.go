@@ -23,6 +23,11 @@ type beside struct {
 	once  sync.Once
 }
 
+var (
+	_ transport.Transport = (*beside)(nil)
+	_ transport.Listener  = (*beside)(nil)
+)
+
 func newBeside() *beside {
 	return &beside{conns: make(chan transport.CapableConn), done: make(chan struct{})}
 }

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -141,10 +142,14 @@ func (e *RelayError) Error() string {
 }
 
 func askForCircuit(s network.Stream, id peer.ID) error {
-	ask := &circuitpb.HopMessage{
+	return askRelay(s, &circuitpb.HopMessage{
 		Type: circuitpb.HopMessage_CONNECT.Enum(),
 		Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: id}),
-	}
+	})
+}
+
+// askRelay asks a relay for something, and returns why it is not to be had.
+func askRelay(s network.Stream, ask *circuitpb.HopMessage) error {
 	if err := util.NewDelimitedWriter(s).WriteMsg(ask); err != nil {
 		return err
 	}
@@ -153,6 +158,21 @@ func askForCircuit(s network.Stream, id peer.ID) error {
 		err = &RelayError{status}
 	}
 	return err
+}
+
+var errRelayAnswer = errors.New("the relay answers with something else")
+
+func readStatus(s network.Stream) (circuitpb.Status, error) {
+	r := util.NewDelimitedReader(s, maxCircuitMessage)
+	defer r.Close()
+	var answer circuitpb.HopMessage
+	if err := r.ReadMsg(&answer); err != nil {
+		return 0, fmt.Errorf("read from the relay: %w", err)
+	}
+	if answer.GetType() != circuitpb.HopMessage_STATUS {
+		return 0, errRelayAnswer
+	}
+	return answer.GetStatus(), nil
 }
 
 // A circuitConn is the stream to a relay as a connection to whom it leads to.

@@ -31,8 +31,20 @@
 // which [Stream.SyscallConn] gives, and [Node.Ask] opens one that its accepting end
 // may hand over to something else: see [Stream.HandOver].
 //
+// # Other networks
+//
+// Peers that can't reach each other are connected through one that both can: a node
+// carries for others ([Config.Relay]) and has others carry to it ([Node.Relays]). While
+// the best path to a peer is a relay's ([PathRelay]) a better one is looked for, by
+// holes punched through NATs among others; [DirectOnly] takes no other. [Config.LAN]
+// finds peers on the local network, and a router that translates addresses is asked for
+// ports unless [Config.NoPortMapping] is set. Changes of the network are followed.
+// [Node.Report] tells what is known of it, [Node.Why] of the ways to one peer, and
+// docs/network.md what happens when.
+//
 // # What it does not do
 //
-// A node knows no mesh and no names, and does not look for addresses: package
-// dht finds peers, package overlay names them. Nothing public is contacted.
+// A node knows no mesh and no names, and looks for no peers but on the local network:
+// package dht finds them, package overlay names them. Nobody is contacted but peers and
+// the router.
 package p2p

@@ -150,7 +150,7 @@ func (g *gate) exchange(ctx context.Context, c network.Conn, timeout time.Durati
 		return fmt.Errorf("%w: %w", errNoExchange, orCause(ctx, err))
 	}
 	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) }) // frees a Read or Write that hangs
+	stop := endWith(ctx, s)
 	defer stop()
 	err = run(s)
 	switch {
@@ -162,6 +162,12 @@ func (g *gate) exchange(ctx context.Context, c network.Conn, timeout time.Durati
 		return refuse(s, c.RemotePeer(), RefusedBusy)
 	}
 	return err
+}
+
+// endWith has a Read or Write on s that hangs fail once ctx has ended, until stop is
+// called.
+func endWith(ctx context.Context, s interface{ SetDeadline(time.Time) error }) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
 }
 
 // awaitHangUp reads what a refused peer may still send, which is no more than

@@ -285,7 +285,7 @@ func (k *hostKit) addHost(c Config) error {
 		ConnManager:  manager,
 		EnablePing:   true,
 		UserAgent:    c.Agent,
-		AddrsFactory: func(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr { return k.addrs(withoutUnix(addrs)) },
+		AddrsFactory: func(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr { return k.addrs(withoutLocal(addrs)) },
 	})
 	if err != nil {
 		return errors.Join(err, manager.Close())

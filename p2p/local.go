@@ -426,7 +426,7 @@ func (h localHost) NewStream(ctx context.Context, id peer.ID, protos ...protocol
 	return h.Host.NewStream(ctx, id, protos...)
 }
 
-// withoutUnix drops what is of use on this machine alone.
-func withoutUnix(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+// withoutLocal drops what is of use on this machine alone.
+func withoutLocal(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
 	return multiaddr.FilterAddrs(addrs, func(a multiaddr.Multiaddr) bool { return pathTo(a) != PathUnix && !a.Equal(besideAddr) })
 }

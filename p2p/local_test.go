@@ -33,7 +33,7 @@ func TestLocal(t *testing.T) {
 			if addrs := n.KnownAddrs(other.ID()); len(addrs) > 0 {
 				t.Errorf("KnownAddrs = %v, want none", addrs)
 			}
-			if addrs := n.Host().Peerstore().Addrs(other.ID()); len(withoutUnix(addrs)) != len(addrs) {
+			if addrs := n.Host().Peerstore().Addrs(other.ID()); len(withoutLocal(addrs)) != len(addrs) {
 				t.Errorf("the peerstore has %v", addrs)
 			}
 		}

@@ -125,8 +125,8 @@ func judgeNAT(sights []Sight, local func(netip.AddrPort) bool) NAT {
 	n := NAT{Seen: sights}
 	votes, seen, in := map[netip.AddrPort]int{}, map[netip.Addr]int{}, 0
 	for _, s := range sights {
-		n.UDP = better2(n.UDP, verdict(s.External.IsValid()))
-		n.TCP = better2(n.TCP, s.TCP)
+		n.UDP = eitherVerdict(n.UDP, verdict(s.External.IsValid()))
+		n.TCP = eitherVerdict(n.TCP, s.TCP)
 		if s.External.IsValid() {
 			votes[s.External]++
 			seen[s.External.Addr()]++
@@ -146,8 +146,8 @@ func judgeNAT(sights []Sight, local func(netip.AddrPort) bool) NAT {
 	return n
 }
 
-// better2 returns Yes if one is Yes, else No if one is.
-func better2(a, b Verdict) Verdict {
+// eitherVerdict returns Yes if one is Yes, else No if one is.
+func eitherVerdict(a, b Verdict) Verdict {
 	switch {
 	case a == Yes || b == Yes:
 		return Yes
@@ -193,7 +193,7 @@ func judgeMapping(sights []Sight, external netip.AddrPort, local func(netip.Addr
 func judgeFiltering(sights []Sight) Filtering {
 	var heard, unasked Verdict
 	for _, s := range sights {
-		heard, unasked = better2(heard, s.Heard), better2(unasked, s.Unasked)
+		heard, unasked = eitherVerdict(heard, s.Heard), eitherVerdict(unasked, s.Unasked)
 	}
 	switch {
 	case unasked == Yes:

@@ -112,11 +112,11 @@ func TestBetter2(t *testing.T) {
 	for _, tt := range []struct{ a, b, want Verdict }{
 		{Unknown, Unknown, Unknown}, {Unknown, No, No}, {No, No, No}, {Unknown, Yes, Yes}, {No, Yes, Yes}, {Yes, Yes, Yes},
 	} {
-		if got := better2(tt.a, tt.b); got != tt.want {
-			t.Errorf("better2(%v, %v) = %v, want %v", tt.a, tt.b, got, tt.want)
+		if got := eitherVerdict(tt.a, tt.b); got != tt.want {
+			t.Errorf("eitherVerdict(%v, %v) = %v, want %v", tt.a, tt.b, got, tt.want)
 		}
-		if got := better2(tt.b, tt.a); got != tt.want {
-			t.Errorf("better2(%v, %v) = %v, want %v", tt.b, tt.a, got, tt.want)
+		if got := eitherVerdict(tt.b, tt.a); got != tt.want {
+			t.Errorf("eitherVerdict(%v, %v) = %v, want %v", tt.b, tt.a, got, tt.want)
 		}
 	}
 }

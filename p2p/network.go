@@ -174,20 +174,24 @@ func (n *Node) checkAll() {
 				continue
 			}
 		}
-		n.start(func() { n.check(c) })
+		n.start(func() { _ = n.check(n.life, c) }) // it is closed, and that is told
 	}
 }
 
-// check closes a connection on which the peer does not answer.
-func (n *Node) check(c network.Conn) {
-	ctx, cancel := context.WithTimeout(n.life, checkPatience)
+// check closes a connection on which the peer does not answer in time, and returns why.
+func (n *Node) check(ctx context.Context, c network.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	began := time.Now()
 	err := n.pingOn(ctx, c)
-	if err != nil && n.life.Err() == nil && !c.IsClosed() && !n.isBusy(c, began) {
+	if err == nil || n.life.Err() != nil || n.isBusy(c, began) {
+		return nil
+	}
+	if !c.IsClosed() {
 		n.log.Debug("connection does not answer", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "err", err)
 		_ = c.Close()
 	}
+	return err
 }
 
 // isBusy tells whether bytes have moved over a connection since then. It can't tell if
@@ -204,7 +208,7 @@ func (n *Node) Check(id peer.ID) bool {
 	var wg sync.WaitGroup
 	for _, c := range n.kit.swarm.ConnsToPeer(id) {
 		if unixConn(c) == nil {
-			wg.Go(func() { n.check(c) })
+			wg.Go(func() { _ = n.check(n.life, c) }) // what is left tells
 		}
 	}
 	wg.Wait()
@@ -225,7 +229,7 @@ func (n *Node) pingOn(ctx context.Context, c network.Conn) error {
 		return err
 	}
 	defer s.Reset()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, s)
 	defer stop()
 	if _, err := s.Write(make([]byte, ping.PingSize)); err != nil {
 		return orCause(ctx, err)

@@ -138,7 +138,7 @@ func newNode(c Config) (*Node, error) {
 				n.moveLater(c.RemotePeer())
 			}
 			n.noteReach(c)
-			n.notePath(c, "connected at "+withoutUnixText(c))
+			n.notePath(c, "connected at "+addrText(c))
 			n.change()
 			n.settleLater(c.RemotePeer())
 			n.checkOlder(c)
@@ -221,7 +221,7 @@ func (n *Node) Host() host.Host {
 
 // KnownAddrs returns the addresses at which Dial would try a peer.
 func (n *Node) KnownAddrs(id peer.ID) []multiaddr.Multiaddr {
-	return withoutUnix(n.kit.host.Peerstore().Addrs(id))
+	return withoutLocal(n.kit.host.Peerstore().Addrs(id))
 }
 
 // Identified waits until a peer that there is a connection to has told at which

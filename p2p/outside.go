@@ -354,21 +354,10 @@ func (e *eye) lookOnce(ctx context.Context, c network.Conn) error {
 func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
 	ctx, cancel := context.WithTimeout(ctx, sightPatience)
 	defer cancel()
-	ip, ok := ipOf(c)
-	if !ok || pathTo(c.RemoteMultiaddr()) == PathRelay {
-		return Sight{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
-	}
-	s, err := e.node.open(ctx, c, sightProtocol)
+	ip, _ := ipOf(c)
+	sight, err := e.ask(ctx, c, e.socket(ip.Is6()), false)
 	if err != nil {
-		return Sight{}, err
-	}
-	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	sight, err := e.exchange(ctx, s, ip, e.socket(ip.Is6()), false)
-	if err != nil {
-		s.Reset()
-		return sight, fmt.Errorf("ask peer %v how it sees this node: %w", c.RemotePeer(), orCause(ctx, err))
+		return sight, err
 	}
 	sight.Peer, sight.At = c.RemotePeer(), time.Now()
 	e.mu.Lock()
@@ -387,25 +376,31 @@ func (e *eye) look(ctx context.Context, c network.Conn) (Sight, error) {
 func (e *eye) where(ctx context.Context, c network.Conn, socket *eyeSocket) (netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, glancePatience)
 	defer cancel()
+	sight, err := e.ask(ctx, c, socket, true)
+	if err == nil && !sight.External.IsValid() {
+		err = fmt.Errorf("peer %v saw nothing", c.RemotePeer())
+	}
+	return sight.External, err
+}
+
+// ask asks a peer what it sees of a socket, over a connection to it.
+func (e *eye) ask(ctx context.Context, c network.Conn, socket *eyeSocket, onlyWhere bool) (Sight, error) {
 	ip, ok := ipOf(c)
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
+	if !ok || pathTo(c.RemoteMultiaddr()) == PathRelay {
+		return Sight{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
 	}
 	s, err := e.node.open(ctx, c, sightProtocol)
 	if err != nil {
-		return netip.AddrPort{}, err
+		return Sight{}, err
 	}
 	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	sight, err := e.exchange(ctx, s, ip, socket, true)
+	defer endWith(ctx, s)()
+	sight, err := e.exchange(ctx, s, ip, socket, onlyWhere)
 	if err != nil {
-		return netip.AddrPort{}, orCause(ctx, err)
+		s.Reset()
+		return sight, fmt.Errorf("ask peer %v how it sees this node: %w", c.RemotePeer(), orCause(ctx, err))
 	}
-	if !sight.External.IsValid() {
-		return netip.AddrPort{}, fmt.Errorf("peer %v saw nothing", c.RemotePeer())
-	}
-	return sight.External, nil
+	return sight, nil
 }
 
 // quiet tells whether nothing has gone to an IP address from the node's QUIC port for
@@ -660,7 +655,7 @@ func (e *eye) answer(s *Stream) error {
 	defer func() { <-e.slots }()
 	ctx, cancel := context.WithTimeout(e.node.life, sightPatience)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, s)
 	defer stop()
 	seen, ok := s.remoteIP()
 	if !ok {

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (n *Node) lookNear() {
 
 // listenAddresses returns where the node listens by the network, as it was told to.
 func (n *Node) listenAddresses() []multiaddr.Multiaddr {
-	return slices.DeleteFunc(withoutUnix(n.kit.swarm.ListenAddresses()), func(a multiaddr.Multiaddr) bool { return a.Equal(circuitAddr) })
+	return slices.DeleteFunc(withoutLocal(n.kit.swarm.ListenAddresses()), func(a multiaddr.Multiaddr) bool { return a.Equal(circuitAddr) })
 }
 
 // checkOlder looks whether the older connections to a peer still answer, when it has
@@ -69,7 +70,7 @@ func (n *Node) listenAddresses() []multiaddr.Multiaddr {
 func (n *Node) checkOlder(c network.Conn) {
 	for _, o := range n.kit.swarm.ConnsToPeer(c.RemotePeer()) {
 		if o != c && unixConn(o) == nil && time.Since(o.Stat().Opened) > settleAfter {
-			n.start(func() { n.check(o) })
+			n.start(func() { _ = n.check(n.life, o) }) // it is closed, and that is told
 		}
 	}
 }
@@ -125,7 +126,6 @@ const (
 func (n *Node) runSights() {
 	for n.life.Err() == nil {
 		changed := n.connsChanged()
-		wait := time.Duration(sightEvery)
 		if len(n.witnesses()) > 0 {
 			before := n.eye.nat(false)
 			n.lookAround(n.life, sightEvery*3/4)
@@ -140,7 +140,7 @@ func (n *Node) runSights() {
 		select {
 		case <-n.life.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(sightEvery):
 		case <-changed:
 			if !n.pause(sightFirst) {
 				return
@@ -150,14 +150,25 @@ func (n *Node) runSights() {
 }
 
 // pause waits for a time. It returns false if the node is closed.
-func (n *Node) pause(d time.Duration) bool {
+func (n *Node) pause(d time.Duration) bool { return sleep(n.life, d) }
+
+// sleep returns true after d, or false as soon as ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-n.life.Done():
+	case <-ctx.Done():
 		return false
+	}
+}
+
+// signal wakes who waits on a channel that has room for one, if nobody has yet.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -259,8 +259,8 @@ func (w *pathWatch) measured(id peer.ID, rtt time.Duration) {
 	w.rtts[id] = rtt
 }
 
-// withoutUnixText returns a connection's address for people.
-func withoutUnixText(c network.Conn) string {
+// addrText returns a connection's address for people.
+func addrText(c network.Conn) string {
 	if unixConn(c) != nil {
 		return "a socket on this machine"
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -115,10 +113,7 @@ func (n *Node) runRelays() {
 
 // now has the relays looked at at once.
 func (r *relays) now() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	signal(r.wake)
 }
 
 // next returns when something is to be done though nothing changes.
@@ -249,21 +244,11 @@ func (r *relays) probe(ctx context.Context, id peer.ID) error {
 		return nil
 	}
 	if time.Now().Before(held.renew) {
-		ctx, cancel := context.WithTimeout(ctx, checkPatience)
-		defer cancel()
 		c := r.node.bestConn(id)
 		if c == nil {
 			return network.ErrNoConn
 		}
-		began := time.Now()
-		err := r.node.pingOn(ctx, c)
-		if err != nil && r.node.isBusy(c, began) {
-			return nil // it is busy
-		}
-		if err != nil {
-			_ = c.Close()
-		}
-		return err
+		return r.node.check(ctx, c)
 	}
 	ctx, cancel := context.WithTimeout(ctx, relayPatience)
 	defer cancel()
@@ -322,24 +307,11 @@ func (r *relays) ask(ctx context.Context, id peer.ID) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	err = askForReservation(s)
-	if err != nil {
+	if err := askRelay(s, &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()}); err != nil {
 		_ = s.Reset()
 		return orCause(ctx, err)
 	}
 	return s.Close()
-}
-
-func askForReservation(s network.Stream) error {
-	ask := &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()}
-	if err := util.NewDelimitedWriter(s).WriteMsg(ask); err != nil {
-		return err
-	}
-	status, err := readStatus(s)
-	if err == nil && status != circuitpb.Status_OK {
-		err = &RelayError{status}
-	}
-	return err
 }
 
 // refuse takes in that a peer does not relay, or not any more.
@@ -429,19 +401,4 @@ func (n *Node) throughRelays(ctx context.Context, id peer.ID) (out []multiaddr.M
 		}
 	}
 	return out
-}
-
-var errRelayAnswer = errors.New("the relay answers with something else")
-
-func readStatus(s network.Stream) (circuitpb.Status, error) {
-	r := util.NewDelimitedReader(s, maxCircuitMessage)
-	defer r.Close()
-	var answer circuitpb.HopMessage
-	if err := r.ReadMsg(&answer); err != nil {
-		return 0, fmt.Errorf("read from the relay: %w", err)
-	}
-	if answer.GetType() != circuitpb.HopMessage_STATUS {
-		return 0, errRelayAnswer
-	}
-	return answer.GetStatus(), nil
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/crypto/cryptobyte"
@@ -158,10 +157,7 @@ func (u *upgrades) start(id peer.ID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if l := u.loops[id]; l != nil {
-		select {
-		case l.again <- struct{}{}:
-		default:
-		}
+		signal(l.again)
 		return
 	}
 	l := &upgradeLoop{again: make(chan struct{}, 1)}
@@ -183,10 +179,7 @@ func (u *upgrades) again() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, l := range u.loops {
-		select {
-		case l.again <- struct{}{}:
-		default:
-		}
+		signal(l.again)
 	}
 }
 
@@ -202,7 +195,7 @@ func (u *upgrades) run(id peer.ID, l *upgradeLoop) {
 		if c == nil || pathTo(c.RemoteMultiaddr()) != PathRelay {
 			return
 		}
-		if tries == 0 || u.node.streamsTo(id) > 0 || tries < len(upgradeWaits)+1 {
+		if tries <= len(upgradeWaits) || u.node.streamsTo(id) > 0 {
 			u.try(c, tries)
 		}
 		wait := upgradeEvery
@@ -266,7 +259,7 @@ func (u *upgrades) note(done Upgrade) {
 func punchableAny(here, there offer) Verdict {
 	v := Unknown
 	for i := range here.nat {
-		v = better2(v, punchable(here.nat[i], there.nat[i]))
+		v = eitherVerdict(v, punchable(here.nat[i], there.nat[i]))
 	}
 	return v
 }
@@ -278,7 +271,7 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 		return here, there, err
 	}
 	defer s.Close()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, s)
 	defer stop()
 	fresh := u.freshPort(ctx, tries)
 	defer u.release(fresh)
@@ -393,7 +386,7 @@ func (u *upgrades) serve(l *Listener) {
 func (u *upgrades) follow(s *Stream) error {
 	ctx, cancel := context.WithTimeout(u.node.life, upgradePatience+upgradeTry)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, s)
 	defer stop()
 	if s.Path() != PathRelay {
 		return fmt.Errorf("there is a %v path", s.Path())
@@ -401,7 +394,7 @@ func (u *upgrades) follow(s *Stream) error {
 	if !u.mayFollow(s.Peer(), time.Now()) {
 		return errUpgradesTooOften
 	}
-	defer u.followed(s.Peer(), -1)
+	defer u.followed(s.Peer())
 	data, err := receiveMessage(s, maxUpgradeMessage)
 	if err != nil {
 		return orCause(ctx, err)
@@ -421,7 +414,7 @@ func (u *upgrades) follow(s *Stream) error {
 		return orCause(ctx, err)
 	}
 	if data, err = receiveMessage(s, 1); err != nil || len(data) != 1 || data[0] > 1 {
-		return cmpErr(orCause(ctx, err), errUpgrade)
+		return cmp.Or(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
 	u.attempt(ctx, s.Peer(), there, data[0] == 1, fresh)
@@ -470,20 +463,13 @@ func (u *upgrades) followedBefore(id peer.ID) int {
 	return 0
 }
 
-// followed counts that a peer leads, or does no more.
-func (u *upgrades) followed(id peer.ID, more int) {
+// followed counts that a peer leads no more.
+func (u *upgrades) followed(id peer.ID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.following[id] += more; u.following[id] == 0 {
+	if u.following[id]--; u.following[id] == 0 {
 		delete(u.following, id)
 	}
-}
-
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // offer returns what this node can be tried at, by what is known now.
@@ -539,7 +525,7 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 				} else {
 					u.punch(ctx, fresh, addr, id)
 				}
-			case !client && !u.wait(ctx, followerWait+delay), client && !u.wait(ctx, delay):
+			case !client && !sleep(ctx, followerWait+delay), client && !sleep(ctx, delay):
 			default:
 				u.dial(ctx, addr, id)
 			}
@@ -581,15 +567,6 @@ const (
 	followerWait = 150 * time.Millisecond
 )
 
-func (u *upgrades) wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // worthTrying returns addresses that this node can dial, the best first.
 func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	own := u.node.directAddrs()
@@ -616,15 +593,12 @@ func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.I
 
 // dialFrom is dial from a port for this try, if there is one.
 func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiaddr.Multiaddr, id peer.ID) {
+	to, ok := probeTarget(addr)
 	t := u.node.kit.swarm.TransportForDialing(addr)
-	if to, ok := probeTarget(addr); ok && fresh != nil && to.Addr().Is4() {
+	if ok && fresh != nil && to.Addr().Is4() {
 		t = &timedQUIC{fresh.transport, u.node.dials}
 	}
-	if t == nil {
-		return
-	}
-	to, ok := probeTarget(addr)
-	if !ok {
+	if !ok || t == nil {
 		return
 	}
 	quic := isQUIC(addr)
@@ -682,7 +656,7 @@ func (u *upgrades) punch(ctx context.Context, fresh *freshPort, addr multiaddr.M
 	}
 	began := time.Now()
 	for _, at := range punchSends {
-		if !u.wait(ctx, time.Until(began.Add(at))) || u.probes.take(id, to, u.node.isAt(to.Addr()), 1, time.Now()) == 0 {
+		if !sleep(ctx, time.Until(began.Add(at))) || u.probes.take(id, to, u.node.isAt(to.Addr()), 1, time.Now()) == 0 {
 			return
 		}
 		if _, err := socket.WriteTo([]byte{sightMagic}, net.UDPAddrFromAddrPort(to)); err != nil {
@@ -695,8 +669,6 @@ func isQUIC(a multiaddr.Multiaddr) bool {
 	_, err := a.ValueForProtocol(multiaddr.P_QUIC_V1)
 	return err == nil
 }
-
-var _ transport.Transport = (*beside)(nil)
 
 // directAddrs returns where this node may be dialed without a relay.
 func (n *Node) directAddrs() (out []multiaddr.Multiaddr) {

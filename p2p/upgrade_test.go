@@ -88,7 +88,7 @@ func propose(from, to *Node, message, role []byte) error {
 		return err
 	}
 	defer s.Reset()
-	stop := context.AfterFunc(ctx, func() { _ = s.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, s)
 	defer stop()
 	if _, err := s.Write(message); err != nil {
 		return err
@@ -395,7 +395,7 @@ func TestMayFollow(t *testing.T) {
 			t.Errorf("step %d: mayFollow(%s) = %v, want %v", i+1, tt.id, got, tt.want)
 		}
 	}
-	u.followed("a", -1)
+	u.followed("a")
 	if !u.mayFollow("a", now) {
 		t.Error("mayFollow after one has ended = false, want true")
 	}

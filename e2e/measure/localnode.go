@@ -86,11 +86,7 @@ func (l *localNodes) found() (string, error) {
 		return "", err
 	}
 	l.nodes = append(l.nodes, n)
-	words := []string{n.ID().String()}
-	for _, a := range n.Addrs() {
-		words = append(words, a.String())
-	}
-	return strings.Join(words, " "), nil
+	return nodeWords(n), nil
 }
 
 func (l *localNodes) keep(mesh *overlay.Mesh) {

@@ -31,17 +31,25 @@ type place struct {
 	prepare func(context.Context, *lab.Router, *lab.Host) (io.Closer, error)
 }
 
+// Those that other measurements have as well.
+var (
+	open           = place{name: "none", nat: lab.NAT{Kind: lab.None}}
+	portRestricted = place{name: "port", nat: lab.NAT{Kind: lab.PortRestricted}}
+	symmetric      = place{name: "symmetric", nat: lab.NAT{Kind: lab.Symmetric}}
+	udpBlocked     = place{name: "udp-blocked", nat: lab.NAT{Kind: lab.PortRestricted, UDPBlocked: true}}
+)
+
 // places are the sides of the matrix. Two nodes are never in the same place: each
 // place is built twice.
 var places = []place{
-	{name: "none", nat: lab.NAT{Kind: lab.None}},
+	open,
 	{name: "full-cone", nat: lab.NAT{Kind: lab.FullCone}},
 	{name: "address", nat: lab.NAT{Kind: lab.AddressRestricted}},
-	{name: "port", nat: lab.NAT{Kind: lab.PortRestricted}},
+	portRestricted,
 	{name: "port-open", nat: lab.NAT{Kind: lab.PortRestricted, OpenInput: true}},
-	{name: "symmetric", nat: lab.NAT{Kind: lab.Symmetric}},
+	symmetric,
 	{name: "cgnat", nat: lab.NAT{Kind: lab.PortRestricted}, outer: &lab.NAT{Kind: lab.FullCone, Carrier: true}},
-	{name: "udp-blocked", nat: lab.NAT{Kind: lab.PortRestricted, UDPBlocked: true}},
+	udpBlocked,
 }
 
 // together are two nodes in one place.

@@ -24,8 +24,8 @@ const (
 func circuitCost(ctx context.Context, n *network) (_ []figure, err error) {
 	names := []string{"circuit-relay", "circuit-left", "circuit-right"}
 	at := []*lab.Host{n.lab.Host(names[0])}
-	for i, p := range []string{"symmetric", "port"} {
-		h, err := n.hostAt(ctx, placeNamed(p), names[i+1])
+	for i, p := range []place{symmetric, portRestricted} {
+		h, err := n.hostAt(ctx, p, names[i+1])
 		if err != nil {
 			return nil, err
 		}

@@ -16,19 +16,17 @@ import (
 
 // hardCells are pairs of which one has a network with something wrong about it.
 func hardCells() []cell {
-	open, home := places[0], places[3]
-	symmetric := lab.NAT{Kind: lab.Symmetric}
-	lossy := place{name: "loss-30", nat: home.nat, link: lab.Link{Loss: 0.3}}
-	hole := place{name: "mtu-1280", nat: home.nat, link: lab.Link{MTU: 1280}}
-	junk := place{name: "32-useless-addresses", nat: home.nat, prepare: uselessAddresses}
-	mapped := place{name: "symmetric-with-port-mapping", nat: symmetric, prepare: portMapping}
+	lossy := place{name: "loss-30", nat: portRestricted.nat, link: lab.Link{Loss: 0.3}}
+	hole := place{name: "mtu-1280", nat: portRestricted.nat, link: lab.Link{MTU: 1280}}
+	junk := place{name: "32-useless-addresses", nat: portRestricted.nat, prepare: uselessAddresses}
+	mapped := place{name: "symmetric-with-port-mapping", nat: symmetric.nat, prepare: portMapping}
 	return []cell{
 		{lossy, open, "direct"}, {open, lossy, "direct"},
-		{hole, open, "direct"}, {hole, home, "direct"},
-		{junk, open, "direct"}, {junk, home, "direct"},
+		{hole, open, "direct"}, {hole, portRestricted, "direct"},
+		{junk, open, "direct"}, {junk, portRestricted, "direct"},
 		{junk, junk, "direct"},
-		{mapped, placeNamed("udp-blocked"), "direct"}, {placeNamed("udp-blocked"), mapped, "direct"},
-		{mapped, home, "direct"}, {mapped, place{name: "symmetric", nat: symmetric}, "direct"},
+		{mapped, udpBlocked, "direct"}, {udpBlocked, mapped, "direct"},
+		{mapped, portRestricted, "direct"}, {mapped, symmetric, "direct"},
 	}
 }
 

@@ -25,9 +25,8 @@ func measureNetworkHole(ctx context.Context, n *network) (all []figure, err erro
 	if err := n.startRelays(ctx, 1); err != nil {
 		return nil, err
 	}
-	port := placeNamed("port")
 	for _, mtu := range holes {
-		for _, ends := range [][2]place{{places[0], places[0]}, {onlyTCP, onlyTCP}, {placeNamed("symmetric"), port}, {port, port}} {
+		for _, ends := range [][2]place{{open, open}, {onlyTCP, onlyTCP}, {symmetric, portRestricted}, {portRestricted, portRestricted}} {
 			figures, err := n.bulkPastHole(ctx, mtu, ends[0], ends[1])
 			all = append(all, figures...)
 			if err != nil {

@@ -58,11 +58,7 @@ func (l *networkNodes) listen() (string, error) {
 		return "", err
 	}
 	l.nodes = append(l.nodes, n)
-	words := []string{n.ID().String()}
-	for _, a := range n.Addrs() {
-		words = append(words, a.String())
-	}
-	return strings.Join(words, " "), nil
+	return nodeWords(n), nil
 }
 
 // settle makes so many nodes that the one that the words are from relays to, and
@@ -198,6 +194,15 @@ func (l *networkNodes) close() {
 	for _, n := range l.nodes {
 		n.Close()
 	}
+}
+
+// nodeWords returns a node's ID and its addresses, for parseNode to read.
+func nodeWords(n *p2p.Node) string {
+	words := []string{n.ID().String()}
+	for _, a := range n.Addrs() {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, " ")
 }
 
 // parseNode reads what listen returned.

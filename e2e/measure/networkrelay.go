@@ -52,7 +52,7 @@ func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure
 		return nil, err
 	}
 	defer direct.close()
-	relayed, err := n.bulkPair(ctx, placeNamed("symmetric"), placeNamed("port"))
+	relayed, err := n.bulkPair(ctx, symmetric, portRestricted)
 	if err != nil {
 		return nil, err
 	}
@@ -69,15 +69,6 @@ func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure
 
 // onlyTCP is on the Internet, where nobody can use QUIC.
 var onlyTCP = place{name: "none-tcp", nat: lab.NAT{Kind: lab.None, UDPBlocked: true}}
-
-func placeNamed(name string) place {
-	for _, p := range places {
-		if p.name == name {
-			return p
-		}
-	}
-	return place{} // which no name of this package leads to: TestPlaces
-}
 
 // bulkOver measures with one kind of link.
 func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *bulkEnds, rounds int) ([]figure, error) {
