@@ -351,6 +351,9 @@ func (n *namespace) give(name string, to *namespace) error {
 
 // address gives a device exactly these addresses of global scope.
 func (n *namespace) address(device string, addrs ...netip.Prefix) error {
+	if err := n.ask(device); err != nil {
+		return err
+	}
 	return n.with(device, "addresses", func(l netlink.Link) error {
 		old, err := n.nl.AddrList(l, netlink.FAMILY_ALL)
 		if err != nil {
@@ -375,6 +378,18 @@ func (n *namespace) address(device string, addrs ...netip.Prefix) error {
 		}
 		return nil
 	})
+}
+
+// ask has a device ask for a neighbour often, and for three seconds in all as the
+// kernel does: the first question on a device that was made a moment ago may be
+// lost, and the next would be a second later.
+func (n *namespace) ask(device string) error {
+	var settings []string
+	for _, family := range []string{"ipv4", "ipv6"} {
+		dir := "net/" + family + "/neigh/" + device
+		settings = append(settings, dir+"/retrans_time_ms=50", dir+"/mcast_solicit=60")
+	}
+	return n.sysctl(settings...)
 }
 
 // local waits until packets to addresses are taken in. Those of IPv6 can be sent
