@@ -1,0 +1,236 @@
+package durable
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrProtocol says that the other end sent what no end may send.
+var ErrProtocol = errors.New("durable stream: protocol violation")
+
+// An ID names a stream between two peers. The end that opens the stream draws it
+// at random; only the two ends know it, and it counts only from the peer that the
+// stream is with.
+type ID [8]byte
+
+// String returns the ID in hexadecimal.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// What a frame is: the low two bits of its header, which is a uvarint. The rest of
+// the header is a value.
+const (
+	kindData  = iota // value: the number of bytes that follow
+	kindAsk          // as kindData, and the reader is to acknowledge it at once
+	kindFin          // the end of the direction; value: what the sender has got of the other
+	kindReset        // the end of the stream; value: a code
+)
+
+const (
+	// MaxFrame bounds the bytes of one frame.
+	MaxFrame = 1 << 20
+
+	// MaxProtocol bounds the name of a stream's protocol.
+	MaxProtocol = 255
+
+	// maxOffset is far beyond what any stream carries. A bound keeps sums from
+	// overflowing.
+	maxOffset = 1 << 60
+
+	// maxHeader is the length of the longest header.
+	maxHeader = binary.MaxVarintLen64
+)
+
+func appendHeader(b []byte, kind int, value uint64) []byte {
+	return binary.AppendUvarint(b, value<<2|uint64(kind))
+}
+
+// AppendReset appends a frame that ends a stream with a code, as one end refuses what
+// the other has opened.
+func AppendReset(b []byte, code uint32) []byte { return appendHeader(b, kindReset, uint64(code)) }
+
+// header reads a header. n is zero if b does not have all of it.
+func header(b []byte) (kind int, value uint64, n int, err error) {
+	v, n, err := uvarint(b)
+	return int(v & 3), v >> 2, n, err
+}
+
+// uvarint reads a number in as few bytes as it has room in. n is zero if b does not
+// have all of it.
+func uvarint(b []byte) (v uint64, n int, err error) {
+	v, n = binary.Uvarint(b)
+	if n < 0 || n > 1 && b[n-1] == 0 || n == 0 && len(b) >= binary.MaxVarintLen64 {
+		return 0, 0, fmt.Errorf("%w: a number that is malformed", ErrProtocol)
+	}
+	return v, n, nil
+}
+
+// What the first byte of a carrier says.
+const (
+	helloOpen   = 1 // from the opener: a new stream
+	helloResume = 2 // from the opener: a stream that is to go on here
+	helloGot    = 3 // the answer to helloResume: it goes on
+	helloGone   = 4 // the answer to helloResume: it has ended
+)
+
+// A Hello is what an opener sends first on each carrier.
+type Hello struct {
+	ID     ID
+	Resume bool
+
+	Protocol string // of a new stream
+
+	// Of a stream that is to be resumed: the carrier's number, larger than those
+	// before, and the offset up to which the opener has the other end's bytes.
+	Epoch, Got uint64
+}
+
+// Append appends the bytes of h to b.
+func (h Hello) Append(b []byte) []byte {
+	if h.Resume {
+		b = append(append(b, helloResume), h.ID[:]...)
+		return binary.AppendUvarint(binary.AppendUvarint(b, h.Epoch), h.Got)
+	}
+	b = append(append(b, helloOpen), h.ID[:]...)
+	b = binary.AppendUvarint(b, uint64(len(h.Protocol)))
+	return append(b, h.Protocol...)
+}
+
+// ReadHello reads a Hello, and not a byte more. Its error is ErrProtocol or what r
+// says.
+func ReadHello(r io.Reader) (h Hello, err error) {
+	var first [1 + len(h.ID)]byte
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return Hello{}, err
+	}
+	copy(h.ID[:], first[1:])
+	switch first[0] {
+	case helloOpen:
+		n, err := readUvarint(r)
+		if err == nil && (n == 0 || n > MaxProtocol) {
+			err = fmt.Errorf("%w: a protocol's name of %d bytes", ErrProtocol, n)
+		}
+		if err != nil {
+			return Hello{}, err
+		}
+		name := make([]byte, n)
+		_, err = io.ReadFull(r, name)
+		h.Protocol = string(name)
+		return h, unexpected(err)
+	case helloResume:
+		h.Resume = true
+		if h.Epoch, err = readUvarint(r); err == nil {
+			h.Got, err = readUvarint(r)
+		}
+		if err == nil && (h.Epoch == 0 || h.Got > maxOffset) {
+			err = fmt.Errorf("%w: a resumption out of bounds", ErrProtocol)
+		}
+		return h, err
+	}
+	return Hello{}, fmt.Errorf("%w: a carrier that begins with %#x", ErrProtocol, first[0])
+}
+
+// An Answer is what the other end says to a Hello that resumes.
+type Answer struct {
+	Gone bool
+	Got  uint64 // the offset up to which it has the opener's bytes
+	Code uint32 // why it has ended, if it has
+}
+
+// Append appends the bytes of a to b.
+func (a Answer) Append(b []byte) []byte {
+	if a.Gone {
+		return binary.AppendUvarint(append(b, helloGone), uint64(a.Code))
+	}
+	return binary.AppendUvarint(append(b, helloGot), a.Got)
+}
+
+// ReadAnswer reads an Answer, and not a byte more.
+func ReadAnswer(r io.Reader) (a Answer, err error) {
+	var first [1]byte
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return Answer{}, err
+	}
+	v, err := readUvarint(r)
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case first[0] == helloGot && v <= maxOffset:
+		return Answer{Got: v}, nil
+	case first[0] == helloGone && v <= 1<<32-1:
+		return Answer{Gone: true, Code: uint32(v)}, nil
+	}
+	return Answer{}, fmt.Errorf("%w: an answer of %#x with %d", ErrProtocol, first[0], v)
+}
+
+// readUvarint reads a number byte by byte.
+func readUvarint(r io.Reader) (uint64, error) {
+	var b [binary.MaxVarintLen64]byte
+	for i := range b {
+		if _, err := io.ReadFull(r, b[i:i+1]); err != nil {
+			return 0, unexpected(err)
+		}
+		if v, n, err := uvarint(b[:i+1]); n > 0 || err != nil {
+			return v, err
+		}
+	}
+	return 0, fmt.Errorf("%w: a number that is malformed", ErrProtocol)
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// What a message between two nodes is about one of their streams: it goes beside
+// the carriers, so that bytes that nobody reads don't hold it up.
+const (
+	MessageAck   = 1 // Value: the offset up to which the reader has the bytes
+	MessageReset = 2 // Value: a code
+	MessageLost  = 3 // Value: the number of the carrier that the end has no more
+	MessageGone  = 4 // Value: the code with which the stream ended; the answer to MessageLost
+)
+
+// MaxMessage is the length of the longest Message.
+const MaxMessage = 1 + len(ID{}) + binary.MaxVarintLen64
+
+// A Message is about one stream.
+type Message struct {
+	Kind  byte
+	ID    ID
+	Value uint64
+}
+
+// Append appends the bytes of m to b.
+func (m Message) Append(b []byte) []byte {
+	return binary.AppendUvarint(append(append(b, m.Kind), m.ID[:]...), m.Value)
+}
+
+// ParseMessage reads the first message in b. n is zero if b does not have all of it.
+func ParseMessage(b []byte) (m Message, n int, err error) {
+	if len(b) == 0 {
+		return Message{}, 0, nil
+	}
+	if b[0] < MessageAck || b[0] > MessageGone {
+		return Message{}, 0, fmt.Errorf("%w: a message of kind %#x", ErrProtocol, b[0])
+	}
+	const at = 1 + len(m.ID)
+	if len(b) <= at {
+		return Message{}, 0, nil
+	}
+	m.Kind, m.ID = b[0], ID(bytes.Clone(b[1:at]))
+	v, k, err := uvarint(b[at:])
+	if err != nil || k == 0 {
+		return Message{}, 0, err
+	}
+	if m.Kind != MessageLost && v > maxOffset {
+		return Message{}, 0, fmt.Errorf("%w: a message with %d", ErrProtocol, v)
+	}
+	m.Value = v
+	return m, at + k, nil
+}
