@@ -254,7 +254,7 @@ func withDeadline(ctx context.Context, s *p2p.Stream, exchange func() error) err
 // openStream opens a stream to a peer at the addresses known, and if that
 // fails at those that the DHT knows.
 func (m *Mesh) openStream(ctx context.Context, id peer.ID, proto string) (*p2p.Stream, error) {
-	return m.reach(ctx, id, func() (*p2p.Stream, error) { return m.node.Dial(ctx, id, proto) })
+	return m.reach(ctx, id, func() (*p2p.Stream, error) { return m.node.Dial(p2p.Plain(ctx), id, proto) })
 }
 
 // reach opens a stream by open, and if there is no connection to be had then again

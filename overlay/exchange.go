@@ -61,7 +61,7 @@ func (m *Mesh) presences() [][]byte {
 
 // fetchRoster asks a peer who is there.
 func (m *Mesh) fetchRoster(ctx context.Context, id peer.ID) error {
-	s, err := m.node.Dial(ctx, id, rosterProtocol)
+	s, err := m.node.Dial(p2p.Plain(ctx), id, rosterProtocol)
 	if err != nil {
 		return err
 	}

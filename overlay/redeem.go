@@ -80,7 +80,7 @@ func (m *Mesh) redeem(ctx context.Context, c *credential.Credential) ([]byte, er
 var errNotAsked = errors.New("no answer")
 
 func (m *Mesh) redeemWith(ctx context.Context, id peer.ID, c *credential.Credential) ([]byte, error) {
-	s, err := m.node.Dial(ctx, id, redeemProtocol)
+	s, err := m.node.Dial(p2p.Plain(ctx), id, redeemProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotAsked, err)
 	}
@@ -235,7 +235,7 @@ func (m *Mesh) tellClaims(ctx context.Context, serial credential.Serial) {
 func (m *Mesh) exchangeClaims(ctx context.Context, id peer.ID, serial credential.Serial) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	s, err := m.node.Dial(ctx, id, claimsProtocol)
+	s, err := m.node.Dial(p2p.Plain(ctx), id, claimsProtocol)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (m *Mesh) renew() error {
 func (m *Mesh) renewWith(id peer.ID) error {
 	ctx, cancel := context.WithTimeout(m.ctx, headerTimeout)
 	defer cancel()
-	s, err := m.node.Dial(ctx, id, renewProtocol)
+	s, err := m.node.Dial(p2p.Plain(ctx), id, renewProtocol)
 	if err != nil {
 		return err
 	}

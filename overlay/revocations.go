@@ -222,7 +222,7 @@ func (m *Mesh) fetchRevocations(ctx context.Context, id peer.ID) error {
 }
 
 func (m *Mesh) syncRevocations(ctx context.Context, id peer.ID, fresh []byte) error {
-	s, err := m.node.Dial(ctx, id, revocationsProtocol)
+	s, err := m.node.Dial(p2p.Plain(ctx), id, revocationsProtocol)
 	if err != nil {
 		return err
 	}

@@ -233,7 +233,7 @@ func TestRelayTurnsBad(t *testing.T) {
 			connected(t, to, bad.Node)
 			hasRelays(t, to, bad.Node)
 			dontLead(from, to.ID())
-			near, far := openStream(t, from, to)
+			near, far := openPlainStream(t, from, to)
 			if near.Path() != PathRelay {
 				t.Fatalf("the stream goes by %v, want %v", near.Path(), PathRelay)
 			}

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -64,6 +65,15 @@ type Config struct {
 	// not block. It may be nil.
 	OnPath func(PathChange)
 
+	// StreamLimit is how long a stream whose connection was lost waits for another
+	// before it is over. Zero means 5 minutes, and a negative one for ever.
+	StreamLimit time.Duration
+
+	// StreamMemory is how many bytes all streams together may hold of what the peers
+	// have not acknowledged, a quarter of it those to one peer, beyond 16 KiB that each
+	// stream has by itself. Zero means 256 MiB.
+	StreamMemory int64
+
 	// DialTimeout bounds one attempt to connect to one address. Zero means
 	// 10 seconds, which covers three retransmissions of a lost SYN.
 	DialTimeout time.Duration
@@ -105,6 +115,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))
 	}
+	if c.StreamMemory < 0 {
+		errs = append(errs, fmt.Errorf("Config.StreamMemory is negative: %d", c.StreamMemory))
+	}
+	c.StreamMemory = cmp.Or(c.StreamMemory, defaultStreamMemory)
+	c.StreamLimit = max(cmp.Or(c.StreamLimit, defaultStreamLimit), 0)
 	if c.DialTimeout == 0 {
 		c.DialTimeout = 10 * time.Second
 	}

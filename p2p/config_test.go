@@ -69,7 +69,10 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil || bytes.Equal(got.Key, other.Key) {
 		t.Errorf("two nodes without a Key have the same, %v", err)
 	}
-	set := Config{Key: got.Key, Relay: Relay{Peers: 1, Circuits: 2, Rate: 3}, DialTimeout: time.Minute, Agent: "a", Logger: slog.Default()}
+	set := Config{
+		Key: got.Key, Relay: Relay{Peers: 1, Circuits: 2, Rate: 3}, StreamLimit: time.Hour, StreamMemory: 1 << 20,
+		DialTimeout: time.Minute, Agent: "a", Logger: slog.Default(),
+	}
 	if kept, err := set.withDefaults(); err != nil || !reflect.DeepEqual(kept, set) {
 		t.Errorf("withDefaults of a full Config = %+v, %v, want %+v", kept, err, set)
 	}

@@ -115,6 +115,9 @@ func (n *Node) Disconnect(id peer.ID) error {
 	if err := n.alive(); err != nil {
 		return err
 	}
+	if n.durables.end(id, network.ErrReset) {
+		n.durables.settle(n.kit.swarm.ConnsToPeer(id))
+	}
 	return n.kit.swarm.ClosePeer(id)
 }
 

@@ -148,6 +148,14 @@ func (n *Node) dial(ctx context.Context, id peer.ID, proto string, open opener) 
 }
 
 func (n *Node) open(ctx context.Context, c network.Conn, proto string) (*Stream, error) {
+	if n.lasts(ctx, c) {
+		return n.openDurable(ctx, c, proto)
+	}
+	return n.openPlain(ctx, c, proto)
+}
+
+// openPlain opens a stream that ends with its connection.
+func (n *Node) openPlain(ctx context.Context, c network.Conn, proto string) (*Stream, error) {
 	if u := unixConn(c); u != nil {
 		return n.openUnix(ctx, u, proto)
 	}

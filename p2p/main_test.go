@@ -111,13 +111,24 @@ func waitLocal(t testing.TB, n *Node, id peer.ID) {
 // a stream to itself.
 func openStream(t testing.TB, from, to *Node) (near, far *Stream) {
 	t.Helper()
+	return openStreamWith(t, testContext(t), from, to)
+}
+
+// openPlainStream is openStream for one that ends with its connection.
+func openPlainStream(t testing.TB, from, to *Node) (near, far *Stream) {
+	t.Helper()
+	return openStreamWith(t, Plain(testContext(t)), from, to)
+}
+
+func openStreamWith(t testing.TB, ctx context.Context, from, to *Node) (near, far *Stream) {
+	t.Helper()
 	const proto = "/test/1"
 	l, err := to.Listen(proto)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	near, err = from.Dial(testContext(t), to.ID(), proto)
+	near, err = from.Dial(ctx, to.ID(), proto)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func (n *Node) pingOn(ctx context.Context, c network.Conn) error {
 		}
 		return result.Error
 	}
-	s, err := n.open(ctx, c, ping.ID)
+	s, err := n.openPlain(ctx, c, ping.ID)
 	if err != nil {
 		return err
 	}

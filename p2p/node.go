@@ -50,6 +50,9 @@ type Node struct {
 
 	settleAfter time.Duration // see settle
 
+	durables     *durables
+	streamMemory int64 // of durables
+
 	bytesIn, bytesOut         atomic.Uint64
 	streamsTotal, dialsFailed atomic.Uint64
 	unregister                func()
@@ -122,6 +125,7 @@ func newNode(c Config) (*Node, error) {
 	}
 	n.relays, n.eye, n.upgrades, n.around = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n)
 	n.life, n.end = context.WithCancel(context.Background())
+	n.streamMemory, n.durables = c.StreamMemory, newDurables(n, c)
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
@@ -142,6 +146,7 @@ func newNode(c Config) (*Node, error) {
 			n.change()
 			n.settleLater(c.RemotePeer())
 			n.checkOlder(c)
+			n.durables.connected(c)
 			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
 				n.upgrades.start(c.RemotePeer())
 			}
@@ -153,8 +158,10 @@ func newNode(c Config) (*Node, error) {
 			}
 			n.notePath(c, "connection lost")
 			n.change()
+			n.durables.connClosed(c)
 		},
 	})
+	n.durables.open()
 	n.kit.host.Start()
 	n.noLocal = ErrNoLocal
 	if c.Local == nil {
@@ -291,6 +298,7 @@ func (n *Node) RTT(id peer.ID) time.Duration { return n.paths.rtt(id) }
 // It may be called more than once and at any time.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
+		n.durables.close()
 		n.end()
 		n.stopTrimming()
 		n.gate.close()

@@ -187,7 +187,7 @@ func TestCloseFromAStreamHandler(t *testing.T) {
 			defer close(closed)
 			to.Close()
 		})
-		s, err := from.Dial(testContext(t), to.ID(), "/close/1")
+		s, err := from.Dial(Plain(testContext(t)), to.ID(), "/close/1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -389,7 +389,7 @@ func (e *eye) ask(ctx context.Context, c network.Conn, socket *eyeSocket, onlyWh
 	if !ok || pathTo(c.RemoteMultiaddr()) == PathRelay {
 		return Sight{}, fmt.Errorf("peer %v has no address of its own", c.RemotePeer())
 	}
-	s, err := e.node.open(ctx, c, sightProtocol)
+	s, err := e.node.openPlain(ctx, c, sightProtocol)
 	if err != nil {
 		return Sight{}, err
 	}

@@ -123,7 +123,7 @@ func newThrough(t testing.TB, r Relay) (from, relay, to *Node) {
 func TestRelayNoMoreBytes(t *testing.T) {
 	const most = 256 << 10
 	from, relay, to := newThrough(t, Relay{Bytes: most})
-	near, far := openStream(t, from, to)
+	near, far := openPlainStream(t, from, to)
 	got := make(chan int64, 1)
 	go func() {
 		n, err := io.Copy(io.Discard, far)

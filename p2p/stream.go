@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-yamux/v5"
+	"github.com/p2pnode/p2pnode/p2p/durable"
 )
 
 // ErrReset says that one end gave a stream up with Reset, or that the
@@ -65,7 +66,9 @@ func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamI
 	if c, ok := raw.(network.Stream); ok {
 		info.conn = c.Conn().ID()
 	}
-	n.streamOpened(info.remote, info.conn)
+	if _, lasts := raw.(*durableStream); !lasts { // which is counted for as long as it lasts
+		n.streamOpened(info.remote, info.conn)
+	}
 	return &Stream{node: n, info: info, raw: raw, rw: rw}
 }
 
@@ -75,21 +78,48 @@ func (s *Stream) Peer() peer.ID { return s.info.remote }
 // remoteIP returns the IP address that the stream's connection comes from, unless it
 // comes through a relay.
 func (s *Stream) remoteIP() (netip.Addr, bool) {
-	raw, ok := s.raw.(network.Stream)
-	if !ok || s.info.path == PathRelay {
+	c := s.conn()
+	if c == nil || pathTo(c.RemoteMultiaddr()) == PathRelay {
 		return netip.Addr{}, false
 	}
-	return ipOf(raw.Conn())
+	return ipOf(c)
 }
 
-// Broken tells whether the connection under the stream is closed.
+// conn returns the connection that the stream is on, nil if it has none.
+func (s *Stream) conn() network.Conn {
+	switch raw := s.raw.(type) {
+	case *durableStream:
+		raw.mu.Lock()
+		defer raw.mu.Unlock()
+		if raw.carrier != nil {
+			return raw.carrier.conn
+		}
+	case network.Stream:
+		return raw.Conn()
+	}
+	return nil
+}
+
+// Broken tells whether the connection under the stream is closed, and there is no
+// other yet if the stream outlives it.
 func (s *Stream) Broken() bool {
-	raw, ok := s.raw.(network.Stream)
-	return ok && raw.Conn().IsClosed()
+	c := s.conn()
+	if c == nil {
+		_, lasts := s.raw.(*durableStream)
+		return lasts
+	}
+	return c.IsClosed()
 }
 
-// Path tells how the stream's bytes travel.
-func (s *Stream) Path() Path { return s.info.path }
+// Path tells how the stream's bytes travel now, or did last if they can't now.
+func (s *Stream) Path() Path {
+	if d, ok := s.raw.(*durableStream); ok {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.path
+	}
+	return s.info.path
+}
 
 // LocalAddr returns this end, an [Addr].
 func (s *Stream) LocalAddr() net.Addr { return Addr{s.info.local, s.info.protocol} }
@@ -189,12 +219,19 @@ func (s *Stream) Cause() error {
 	return nil
 }
 
-func (s *Stream) uncount() { s.node.streamClosed(s.info.remote, s.info.conn) }
+func (s *Stream) uncount() {
+	if _, lasts := s.raw.(*durableStream); !lasts {
+		s.node.streamClosed(s.info.remote, s.info.conn)
+	}
+}
 
 // flush names the protocol to the other end if nothing was written yet.
 func (s *Stream) flush() {
-	if n, ok := s.rw.(*namer); ok {
-		n.Flush()
+	switch rw := s.rw.(type) {
+	case *namer:
+		rw.Flush()
+	case *durableStream:
+		rw.announce()
 	}
 }
 
@@ -232,7 +269,9 @@ func (s *Stream) opError(op string, err error) error {
 		err = os.ErrDeadlineExceeded
 	case errors.Is(err, network.ErrReset):
 		err = ErrReset
-	case !errors.Is(err, ErrNoListener):
+	case errors.Is(err, durable.ErrTimeLimit), errors.Is(err, durable.ErrUnknown):
+		err = fmt.Errorf("%w: %w", ErrReset, err)
+	case !errors.Is(err, ErrNoListener) && !errors.Is(err, ErrReset):
 		// What broke a connection may call itself a time-out or closed, or be
 		// io.EOF. To the stream it is none of these.
 		err = fmt.Errorf("%w: %v", ErrReset, err)

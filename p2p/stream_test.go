@@ -368,7 +368,7 @@ func TestStreamDeadlineWhileNamingTheProtocol(t *testing.T) {
 			from, to := newTestPair(t, tt.listen)
 			name := appendToken(appendToken(nil, "/multistream/1.0.0"), "/test/1")
 			in := mute(to, name)
-			near, err := from.Dial(testContext(t), to.ID(), "/test/1")
+			near, err := from.Dial(Plain(testContext(t)), to.ID(), "/test/1")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -66,6 +66,9 @@ func (p *preface) Write(b []byte) (int, error) {
 
 // receiveUnix takes in a stream that a peer has opened.
 func (n *Node) receiveUnix(raw *unixsock.Stream) {
+	if n.receiveUnixCarrier(raw) {
+		return
+	}
 	n.mu.Lock()
 	l := n.listeners[raw.Name()]
 	n.mu.Unlock()

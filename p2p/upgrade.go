@@ -266,7 +266,7 @@ func punchableAny(here, there offer) Verdict {
 
 // lead is the part of the end that begins.
 func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, there offer, err error) {
-	s, err := u.node.open(ctx, c, upgradeProtocol)
+	s, err := u.node.openPlain(ctx, c, upgradeProtocol)
 	if err != nil {
 		return here, there, err
 	}

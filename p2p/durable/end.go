@@ -136,7 +136,7 @@ func (e *End) Reserve(n int, now time.Time) []byte {
 
 // Commit takes in the first n bytes of what Reserve returned.
 func (e *End) Commit(n int) {
-	if n > 0 && e.open() {
+	if e.open() {
 		e.out.commit(n, e.frameKind)
 	}
 }
@@ -167,6 +167,9 @@ func (e *End) CloseWrite() {
 		e.out.mark(kindFin, e.got)
 	}
 }
+
+// Closed tells whether CloseWrite was called.
+func (e *End) Closed() bool { return e.closed }
 
 // Next returns bytes that the carrier is to be given, nil if there are none now. They
 // stay as they are until Sent is called.

@@ -51,6 +51,7 @@ type chunk struct {
 	from, to int    // where the frames are
 	start    uint64 // the offset of the first frame
 	taken    bool   // of the budget
+	reserved bool   // somebody reads into it
 }
 
 // room is what data a frame in the chunk may have.
@@ -147,12 +148,15 @@ func (r *replay) reserve(n, limit int) []byte {
 
 func (r *replay) space() []byte {
 	c := r.last()
-	c.from, c.to = headerRoom, headerRoom
+	c.from, c.to, c.reserved = headerRoom, headerRoom, true
 	return c.buf[headerRoom:]
 }
 
 func (r *replay) commit(n int, kind func(n int) int) {
 	c := r.last()
+	if c.reserved = false; n == 0 {
+		return
+	}
 	h := appendHeader(nil, kind(n), uint64(n))
 	c.from = headerRoom - len(h)
 	copy(c.buf[c.from:], h)
@@ -166,7 +170,7 @@ func (r *replay) commit(n int, kind func(n int) int) {
 // mark appends a frame without data, for which there is memory always: it may make a
 // chunk that is in no budget.
 func (r *replay) mark(kind int, value uint64) {
-	if len(r.chunks) == 0 || len(r.last().buf)-r.last().to < maxHeader {
+	if len(r.chunks) == 0 || r.last().reserved || len(r.last().buf)-r.last().to < maxHeader {
 		r.chunks = append(r.chunks, chunk{buf: make([]byte, 16), start: r.end})
 	}
 	c := r.last()
@@ -243,7 +247,7 @@ func (r *replay) release(c *chunk, lent bool) {
 	} else {
 		r.free -= len(c.buf)
 	}
-	if !lent {
+	if !lent && !c.reserved {
 		freeChunk(c.buf)
 	}
 }

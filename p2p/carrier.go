@@ -1,0 +1,321 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/p2pnode/p2pnode/p2p/durable"
+	"github.com/p2pnode/p2pnode/p2p/unixsock"
+)
+
+// The protocols of durable streams, docs/protocol.md.
+const (
+	carrierProtocol = "/p2pnode/durable/1"
+	noteProtocol    = "/p2pnode/durable-note/1"
+)
+
+// helloPatience is how long a carrier may take to say whose it is, and how long an
+// answer is waited for.
+const helloPatience = 5 * time.Second
+
+// openRaw opens a stream of libp2p, or of the path on this machine, that begins with
+// first.
+func (n *Node) openRaw(ctx context.Context, c network.Conn, proto string, first []byte) (network.MuxedStream, error) {
+	if u := unixConn(c); u != nil {
+		raw, err := u.OpenNamed(ctx, proto)
+		if err != nil {
+			return nil, openError(c.RemotePeer(), err)
+		}
+		if _, err := raw.Write(first); err != nil {
+			_ = raw.Reset() // it is broken
+			return nil, openError(c.RemotePeer(), err)
+		}
+		return raw, nil
+	}
+	raw, err := c.NewStream(ctx)
+	if err != nil {
+		return nil, openError(c.RemotePeer(), err)
+	}
+	if err := raw.SetProtocol(protocol.ID(proto)); err != nil {
+		_ = raw.ResetWithError(network.StreamResourceLimitExceeded)
+		return nil, openError(c.RemotePeer(), err)
+	}
+	named := newNamer(raw, proto)
+	named.send = append(named.send, first...)
+	return named, nil
+}
+
+// openDurable opens a stream that outlives the connection that it begins on.
+func (n *Node) openDurable(ctx context.Context, c network.Conn, proto string) (*Stream, error) {
+	if len(proto) == 0 || len(proto) > durable.MaxProtocol {
+		return nil, openError(c.RemotePeer(), fmt.Errorf("the protocol's name has %d bytes, not 1 to %d", len(proto), durable.MaxProtocol))
+	}
+	d, err := n.durables.add(c.RemotePeer(), newStreamID(), proto, true)
+	if err != nil {
+		return nil, openError(c.RemotePeer(), err)
+	}
+	raw, err := n.openRaw(ctx, c, carrierProtocol, durable.Hello{ID: d.id, Protocol: proto}.Append(nil))
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.end.Reset(err)
+		d.forgetLocked()
+		return nil, err
+	}
+	return d.begin(&durableCarrier{conn: c, raw: raw}), nil
+}
+
+// begin makes a Stream of an end with its first carrier.
+func (d *durableStream) begin(c *durableCarrier) *Stream {
+	d.mu.Lock()
+	d.useLocked(c)
+	d.mu.Unlock()
+	if c.conn.IsClosed() { // before it was known that there is a stream on it
+		d.node.durables.connClosed(c.conn)
+	}
+	return d.node.newStream(d, d, streamInfo{local: d.node.id, remote: d.peer, protocol: d.proto})
+}
+
+// useLocked takes a carrier into use.
+func (d *durableStream) useLocked(c *durableCarrier) {
+	d.carrier, d.path, d.lostAt = c, pathTo(c.conn.RemoteMultiaddr()), ""
+	d.node.carries(c.conn, 1)
+	_ = c.raw.SetReadDeadline(d.readDeadline)
+	_ = c.raw.SetWriteDeadline(d.writeDeadline)
+	if d.expiry != nil {
+		d.expiry.Stop()
+		d.expiry = nil
+	}
+	d.changedLocked()
+}
+
+// receiveCarrier takes in a stream that is to carry one, be it a new one or not.
+func (n *Node) receiveCarrier(c network.Conn, raw network.MuxedStream) {
+	_ = raw.SetReadDeadline(time.Now().Add(helloPatience))
+	h, err := durable.ReadHello(raw)
+	if err == nil {
+		err = raw.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		n.log.Debug("carrier of a stream refused", "peer", c.RemotePeer(), "err", err)
+		_ = raw.Reset() // nobody waits for it
+		return
+	}
+	if !h.Resume {
+		n.acceptDurable(c, raw, h)
+		return
+	}
+	d := n.durables.find(c.RemotePeer(), h.ID)
+	if d == nil {
+		answerHello(raw, durable.Answer{Gone: true, Code: durable.CodeUnknown})
+		_ = raw.Close() // it is the peer's turn
+		return
+	}
+	d.resume(&durableCarrier{epoch: h.Epoch, conn: c, raw: raw}, h)
+}
+
+func answerHello(raw network.MuxedStream, a durable.Answer) error {
+	_ = raw.SetWriteDeadline(time.Now().Add(helloPatience))
+	_, err := raw.Write(a.Append(nil))
+	return errors.Join(err, raw.SetWriteDeadline(time.Time{}))
+}
+
+// acceptDurable takes in a new stream.
+func (n *Node) acceptDurable(c network.Conn, raw network.MuxedStream, h durable.Hello) {
+	n.mu.Lock()
+	l := n.listeners[h.Protocol]
+	n.mu.Unlock()
+	var code uint32 = durable.CodeNoListener
+	if l != nil {
+		d, err := n.durables.add(c.RemotePeer(), h.ID, h.Protocol, false)
+		if err == nil {
+			l.offer(d.begin(&durableCarrier{conn: c, raw: raw}))
+			return
+		}
+		code = durable.CodeBusy
+		n.log.Warn("stream refused", "proto", h.Protocol, "peer", c.RemotePeer(), "err", err)
+	}
+	_ = raw.SetWriteDeadline(time.Now().Add(helloPatience))
+	if _, err := raw.Write(durable.AppendReset(nil, code)); err != nil {
+		_ = raw.Reset() // the peer will see that
+		return
+	}
+	_ = raw.Close() // the peer has closed it by itself, at most
+}
+
+// stopLocked has nobody use the carrier that there is. It lets go of the lock
+// meanwhile.
+func (d *durableStream) stopLocked() {
+	c := d.carrier
+	if c == nil {
+		return
+	}
+	c.stopped = true
+	for (d.reading || d.sending) && d.carrier == c {
+		_ = c.raw.SetDeadline(time.Unix(1, 0)) // frees who is inside
+		_ = d.waitLocked(time.Time{})          // it has no deadline
+	}
+}
+
+// resume goes on with a carrier that the peer has opened.
+func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
+	d.mu.Lock()
+	if h.Epoch <= d.end.Epoch() {
+		d.mu.Unlock()
+		_ = c.raw.Reset() // a later one is there
+		return
+	}
+	old := d.carrier
+	d.stopLocked()
+	a, use, err := d.end.Resume(h, time.Now())
+	if err != nil {
+		d.failLocked(err, durable.CodeProtocol)
+	}
+	if err != nil || !use || a.Gone || d.gone {
+		a = durable.Answer{Gone: true, Code: durable.CodeOf(d.end.Err())}
+		d.mu.Unlock()
+		_ = answerHello(c.raw, a) // if it does not arrive, the peer asks again
+		_ = c.raw.Close()
+		return
+	}
+	d.switchLocked(old, c)
+	d.sending = true // nothing goes before the answer
+	d.mu.Unlock()
+	err = answerHello(c.raw, a)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sending = false; err != nil {
+		d.lostLocked(c)
+	}
+	d.pumpLocked()
+	d.changedLocked()
+}
+
+// switchLocked has a carrier take the place of another, or of none.
+func (d *durableStream) switchLocked(old, c *durableCarrier) {
+	if old != nil && d.carrier == old {
+		d.moves++
+		d.node.durables.moves.Add(1)
+	} else {
+		d.node.durables.resumes.Add(1)
+	}
+	d.dropCarrierLocked()
+	if old != nil {
+		d.node.start(func() { _ = old.raw.Reset() }) // its end is known
+	}
+	d.useLocked(c)
+}
+
+// moveTo asks the peer to go on over a connection. A carrier that there is goes on
+// until the peer has answered.
+func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
+	d.mu.Lock()
+	if d.gone || d.moving {
+		d.mu.Unlock()
+		return nil
+	}
+	d.moving = true
+	h := d.end.Hello()
+	d.mu.Unlock()
+	raw, a, err := d.ask(ctx, conn, h)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.moving = false
+	if err != nil {
+		return err
+	}
+	old := d.carrier
+	d.stopLocked()
+	use, err := d.end.Resumed(h.Epoch, a, time.Now())
+	switch {
+	case d.gone:
+		err = nil
+	case err != nil && d.end.Err() == nil:
+		d.failLocked(err, durable.CodeProtocol)
+	case err != nil || d.end.Done():
+		d.finishLocked()
+	case use:
+		d.switchLocked(old, &durableCarrier{epoch: h.Epoch, conn: conn, raw: raw})
+		d.pumpLocked()
+		return nil
+	}
+	go func() { _ = raw.Reset() }() // it is of no use
+	return nil
+}
+
+// ask opens a carrier with a hello, and waits for the answer.
+func (d *durableStream) ask(ctx context.Context, conn network.Conn, h durable.Hello) (network.MuxedStream, durable.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloPatience)
+	defer cancel()
+	raw, err := d.node.openRaw(ctx, conn, carrierProtocol, h.Append(nil))
+	if err != nil {
+		return nil, durable.Answer{}, err
+	}
+	stop := endWith(ctx, raw)
+	if named, ok := raw.(*namer); ok {
+		named.Flush()
+	}
+	a, err := durable.ReadAnswer(raw)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		go func() { _ = raw.Reset() }() // it may be what does not answer
+		return nil, durable.Answer{}, fmt.Errorf("resume a stream over %v: %w", conn.RemoteMultiaddr(), orCause(ctx, err))
+	}
+	return raw, a, nil
+}
+
+// receiveDurable takes in what a peer opens for durable streams over libp2p.
+func (n *Node) receiveDurable(s network.Stream) { n.receiveCarrier(s.Conn(), s) }
+
+// receiveUnixCarrier does so on the path on this machine.
+func (n *Node) receiveUnixCarrier(raw *unixsock.Stream) bool {
+	serve := map[string]func(network.Conn, network.MuxedStream){carrierProtocol: n.receiveCarrier, noteProtocol: n.receiveNotes}[raw.Name()]
+	if serve == nil {
+		return false
+	}
+	c := n.connOfUnix(raw.Conn())
+	if c == nil || !n.start(func() { serve(c, raw) }) {
+		_ = raw.Reset() // the connection is closed
+	}
+	return true
+}
+
+// connOfUnix returns the swarm's connection that is over a socket, or nil.
+func (n *Node) connOfUnix(u *unixsock.Conn) network.Conn {
+	for _, c := range n.kit.swarm.ConnsToPeer(u.RemotePeer()) {
+		if unixConn(c) == u {
+			return c
+		}
+	}
+	return nil
+}
+
+// plainKey is under which a context says that a stream is to be plain.
+type plainKey struct{}
+
+// Plain returns a context with which Dial and Ask open a stream that ends with its
+// connection, as those do on the path on this machine and to the node itself.
+func Plain(ctx context.Context) context.Context { return context.WithValue(ctx, plainKey{}, true) }
+
+// lasts tells whether a stream that is opened on a connection is to outlive it.
+func (n *Node) lasts(ctx context.Context, c network.Conn) bool {
+	return ctx.Value(plainKey{}) == nil && unixConn(c) == nil && n.knowsDurable(c.RemotePeer())
+}
+
+// knowsDurable tells whether a peer speaks the protocol. Before it has named its
+// protocols it is taken to.
+func (n *Node) knowsDurable(id peer.ID) bool {
+	all, err := n.kit.host.Peerstore().GetProtocols(id)
+	if err != nil || len(all) == 0 {
+		return true
+	}
+	known, err := n.kit.host.Peerstore().SupportsProtocols(id, carrierProtocol)
+	return err == nil && len(known) > 0
+}

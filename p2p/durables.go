@@ -1,0 +1,507 @@
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/p2p/durable"
+)
+
+// How much memory all durable streams of a node may hold for what peers have not
+// acknowledged, and those to one peer, beyond some kilobytes that each has by itself.
+const (
+	defaultStreamMemory = 256 << 20
+	peerShare           = 4 // the part of it that one peer's streams may have
+)
+
+// defaultStreamLimit is how long a stream waits for its peer.
+const defaultStreamLimit = 5 * time.Minute
+
+// durables are a node's streams that outlive their connections.
+type durables struct {
+	node   *Node
+	limit  time.Duration
+	budget *durable.Budget
+
+	moves, resumes, stalls, replayed, lost atomic.Uint64
+
+	mu      sync.Mutex // guards the fields below; taken after that of a stream
+	peers   map[peer.ID]*durablePeer
+	links   map[string]*notes // by the connection's ID
+	watched map[*durableStream]struct{}
+	closing bool
+}
+
+// A durablePeer is what there is of one peer.
+type durablePeer struct {
+	streams map[durable.ID]*durableStream
+	budget  *durable.Budget
+	moving  bool          // somebody sees to carriers
+	kick    chan struct{} // has it look again
+}
+
+func newDurables(n *Node, c Config) *durables {
+	return &durables{
+		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil),
+		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, watched: map[*durableStream]struct{}{},
+	}
+}
+
+// open has the node take in durable streams.
+func (ds *durables) open() {
+	h := ds.node.kit.host
+	h.SetStreamHandler(carrierProtocol, ds.node.receiveDurable)
+	h.SetStreamHandler(noteProtocol, func(s network.Stream) { ds.node.receiveNotes(s.Conn(), s) })
+}
+
+func newStreamID() (id durable.ID) {
+	_, _ = rand.Read(id[:]) // it never fails
+	return id
+}
+
+var (
+	errSameID      = errors.New("there is a stream of that ID")
+	errManyStreams = errors.New("too many streams")
+)
+
+// add makes an end of a stream.
+func (ds *durables) add(id peer.ID, sid durable.ID, proto string, opener bool) (*durableStream, error) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.closing {
+		return nil, ErrClosed
+	}
+	p := ds.peers[id]
+	if p == nil {
+		p = &durablePeer{streams: map[durable.ID]*durableStream{}, kick: make(chan struct{}, 1)}
+		p.budget = durable.NewBudget(ds.node.streamMemory/peerShare, ds.budget)
+		ds.peers[id] = p
+	}
+	switch {
+	case p.streams[sid] != nil:
+		return nil, errSameID
+	case len(p.streams) >= maxPeerStreams:
+		return nil, errManyStreams
+	}
+	d := &durableStream{node: ds.node, peer: id, id: sid, proto: proto, opener: opener, began: time.Now()}
+	c := durable.Config{Limit: ds.limit, Budget: p.budget}
+	if d.end = durable.Accept(sid, c); opener {
+		d.end = durable.Open(sid, c)
+	}
+	p.streams[sid] = d
+	ds.node.streamOpened(id, "")
+	return d, nil
+}
+
+func (ds *durables) find(id peer.ID, sid durable.ID) *durableStream {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if p := ds.peers[id]; p != nil {
+		return p.streams[sid]
+	}
+	return nil
+}
+
+func (ds *durables) forget(d *durableStream) {
+	ds.replayed.Add(d.end.Replayed())
+	if err := d.end.Err(); errors.Is(err, durable.ErrTimeLimit) || errors.Is(err, durable.ErrUnknown) {
+		ds.lost.Add(1)
+	}
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	delete(ds.watched, d)
+	if p := ds.peers[d.peer]; p != nil {
+		delete(p.streams, d.id)
+		if len(p.streams) == 0 && !p.moving {
+			delete(ds.peers, d.peer)
+		}
+	}
+}
+
+// of returns the streams to a peer.
+func (ds *durables) of(id peer.ID) []*durableStream {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if p := ds.peers[id]; p != nil {
+		return slices.Collect(maps.Values(p.streams))
+	}
+	return nil
+}
+
+func (ds *durables) all() (out []*durableStream) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, p := range ds.peers {
+		out = slices.AppendSeq(out, maps.Values(p.streams))
+	}
+	return out
+}
+
+// connected has streams go over a new connection if it is better.
+func (ds *durables) connected(c network.Conn) {
+	if len(ds.of(c.RemotePeer())) > 0 {
+		ds.move(c.RemotePeer())
+	}
+}
+
+// connClosed has the streams on a connection look for others.
+func (ds *durables) connClosed(c network.Conn) {
+	ds.mu.Lock()
+	link := ds.links[c.ID()]
+	delete(ds.links, c.ID())
+	ds.mu.Unlock()
+	if link != nil {
+		link.close()
+	}
+	for _, d := range ds.of(c.RemotePeer()) {
+		d.mu.Lock()
+		if d.carrier != nil && d.carrier.conn == c {
+			d.lostLocked(d.carrier)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// end ends the streams to a peer, and tells whether there were any.
+func (ds *durables) end(id peer.ID, why error) bool {
+	all := ds.of(id)
+	for _, d := range all {
+		d.mu.Lock()
+		d.failLocked(why, durable.CodeReset)
+		d.mu.Unlock()
+	}
+	return len(all) > 0
+}
+
+// goodbye is how long connections that are to be closed are kept for the peer to hear
+// that its streams have ended.
+const goodbye = 200 * time.Millisecond
+
+// settle waits until peers have heard what they are to hear on connections that will be
+// closed, for a moment at most.
+func (ds *durables) settle(conns []network.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		ds.mu.Lock()
+		l := ds.links[c.ID()]
+		ds.mu.Unlock()
+		if l != nil {
+			wg.Go(func() { l.settle(ctx) })
+		}
+	}
+	wg.Wait()
+}
+
+// closePatience is how long Close waits for peers to get what was written before.
+const closePatience = 2 * time.Second
+
+// close ends all streams: those that were closed once the peer has all, for as long as
+// it may take.
+func (ds *durables) close() {
+	ds.mu.Lock()
+	ds.closing = true
+	ds.mu.Unlock()
+	deadline := time.Now().Add(closePatience)
+	for _, d := range ds.all() {
+		d.mu.Lock()
+		for d.closed && !d.gone && !d.end.Told() && d.waitLocked(deadline) == nil {
+		}
+		d.mu.Unlock()
+	}
+	left := ds.all()
+	for _, d := range left {
+		d.mu.Lock()
+		d.failLocked(ErrClosed, durable.CodeClosed)
+		d.mu.Unlock()
+	}
+	if len(left) > 0 {
+		ds.settle(ds.node.kit.swarm.Conns())
+	}
+}
+
+// Stalls are looked for this often, and a connection on which there is one not more
+// often than that.
+const (
+	stallTick  = 500 * time.Millisecond
+	stallAgain = 3 * time.Second
+)
+
+// watchLocked has a stream looked after while the peer has not acknowledged what it
+// was sent.
+func (d *durableStream) watchLocked() {
+	if d.watched {
+		return
+	}
+	d.watched = true
+	ds := d.node.durables
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.watched[d] = struct{}{}; len(ds.watched) == 1 && !ds.closing {
+		d.node.start(ds.watch)
+	}
+}
+
+// watch has connections looked at on which a stream stalls, while there are any on
+// which it could.
+func (ds *durables) watch() {
+	tick := time.NewTicker(stallTick)
+	defer tick.Stop()
+	looked := map[network.Conn]time.Time{}
+	for {
+		select {
+		case <-ds.node.life.Done():
+			return
+		case <-tick.C:
+		}
+		ds.mu.Lock()
+		watched := slices.Collect(maps.Keys(ds.watched))
+		ds.mu.Unlock()
+		now := time.Now()
+		maps.DeleteFunc(looked, func(_ network.Conn, at time.Time) bool { return now.Sub(at) > stallAgain })
+		for _, d := range watched {
+			c := d.stalled(now)
+			if c == nil || unixConn(c) != nil || !looked[c].IsZero() {
+				continue
+			}
+			looked[c] = now
+			ds.stalls.Add(1)
+			ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
+		}
+		ds.mu.Lock()
+		idle := len(ds.watched) == 0
+		ds.mu.Unlock()
+		if idle && ds.unwatch() {
+			return
+		}
+	}
+}
+
+// unwatch tells whether there is still nothing to watch.
+func (ds *durables) unwatch() bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return len(ds.watched) == 0
+}
+
+// stalled returns the connection on which a stream stalls, nil if it doesn't.
+func (d *durableStream) stalled(now time.Time) network.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.end.Outstanding() || d.gone {
+		d.watched = false
+		ds := d.node.durables
+		ds.mu.Lock()
+		delete(ds.watched, d)
+		ds.mu.Unlock()
+		return nil
+	}
+	if d.carrier == nil || !d.end.Stalled(now) {
+		return nil
+	}
+	d.stalls++
+	return d.carrier.conn
+}
+
+// A StreamInfo tells of a stream that outlives its connections.
+type StreamInfo struct {
+	Peer     peer.ID
+	Protocol string
+	Path     Path // the last, if there is none now
+	Dialed   bool // by this node
+	Since    time.Time
+	Waiting  bool // for a connection
+	Moves    int  // to a better connection
+	Resumes  int  // on any other connection, moves included
+	Stalls   int  // how often the peer was long in answering
+	Replayed uint64
+	Held     int // bytes of memory for what the peer has not acknowledged
+}
+
+// Streams returns the durable streams that there are, the oldest first.
+func (n *Node) Streams() []StreamInfo {
+	all := n.durables.all()
+	out := make([]StreamInfo, 0, len(all))
+	for _, d := range all {
+		d.mu.Lock()
+		if !d.gone {
+			out = append(out, StreamInfo{
+				Peer: d.peer, Protocol: d.proto, Path: d.path, Dialed: d.opener, Since: d.began, Waiting: d.carrier == nil,
+				Moves: d.moves, Resumes: d.end.Resumes(), Stalls: d.stalls, Replayed: d.end.Replayed(), Held: d.end.Held(),
+			})
+		}
+		d.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b StreamInfo) int { return a.Since.Compare(b.Since) })
+	return out
+}
+
+// carries counts the streams that a connection carries.
+func (n *Node) carries(c network.Conn, by int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.streamsOn[c.ID()] += by; n.streamsOn[c.ID()] == 0 {
+		delete(n.streamsOn, c.ID())
+	}
+}
+
+// Between tries to find a carrier for streams.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 2 * time.Second
+
+	// movesAtOnce bounds how many streams of a peer ask for a carrier at a time.
+	movesAtOnce = 32
+
+	// tellAgain is how long a peer may take to resume a stream of its own that it was
+	// told has lost its carrier.
+	tellAgain = 2 * time.Second
+)
+
+// move has somebody see to carriers for the streams to a peer.
+func (ds *durables) move(id peer.ID) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	p := ds.peers[id]
+	if p == nil || ds.closing {
+		return
+	}
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+	if !p.moving {
+		p.moving = ds.node.start(func() { ds.mover(id, p) })
+	}
+}
+
+// mover sees to carriers until all streams to the peer have the best there is.
+func (ds *durables) mover(id peer.ID, p *durablePeer) {
+	pause := firstPause
+	for {
+		changed := ds.node.connsChanged()
+		done, progress := ds.moveAll(id)
+		if progress {
+			pause = firstPause
+		} else {
+			pause = min(2*pause, lastPause)
+		}
+		if done && ds.stopMoving(id, p) {
+			return
+		}
+		if done {
+			continue
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-changed:
+		case <-p.kick:
+		case <-timer.C:
+		case <-ds.node.life.Done():
+		}
+		timer.Stop()
+		if ds.node.alive() != nil {
+			return
+		}
+	}
+}
+
+// stopMoving ends a mover unless there is more to do.
+func (ds *durables) stopMoving(id peer.ID, p *durablePeer) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	select {
+	case <-p.kick:
+		return false
+	default:
+	}
+	if p.moving = false; len(p.streams) == 0 {
+		delete(ds.peers, id)
+	}
+	return true
+}
+
+// moveAll tries once to give the streams to a peer the best carrier that there is. It
+// tells whether all have it, and whether it came further.
+func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
+	n := ds.node
+	best := n.bestConn(id)
+	todo := ds.wanting(id, best)
+	if len(todo) == 0 {
+		return true, true
+	}
+	if best == nil {
+		ctx, cancel := context.WithTimeout(n.life, helloPatience)
+		defer cancel()
+		_, err := n.anyConn(ctx, id)
+		if final(err) {
+			ds.end(id, err)
+		}
+		return false, err == nil
+	}
+	var wg sync.WaitGroup
+	var failed atomic.Bool
+	turns := make(chan struct{}, movesAtOnce)
+	for _, d := range todo {
+		if !d.opener {
+			d.tellLost(best)
+			continue
+		}
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			if failed.Load() {
+				return
+			}
+			if err := d.moveTo(n.life, best); err != nil && n.life.Err() == nil {
+				n.log.Debug("move a stream", "peer", id, "err", err)
+				failed.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	if failed.Load() {
+		_ = n.check(n.life, best) // it is closed, and that is told
+	}
+	return len(ds.wanting(id, n.bestConn(id))) == 0, !failed.Load()
+}
+
+// wanting returns the streams to a peer that have no carrier, or that this end is to
+// move to a better one.
+func (ds *durables) wanting(id peer.ID, best network.Conn) (out []*durableStream) {
+	for _, d := range ds.of(id) {
+		d.mu.Lock()
+		switch {
+		case d.gone || d.moving:
+		case d.carrier == nil:
+			out = append(out, d)
+		case d.opener && best != nil && !d.carrier.stopped && d.carrier.conn != best && better(best, d.carrier.conn):
+			out = append(out, d)
+		}
+		d.mu.Unlock()
+	}
+	return out
+}
+
+// tellLost tells the peer that a stream of its has no carrier, once for each
+// connection and while.
+func (d *durableStream) tellLost(c network.Conn) {
+	d.mu.Lock()
+	if d.gone || d.carrier != nil || d.lostAt == c.ID() && time.Since(d.lostTold) < tellAgain {
+		d.mu.Unlock()
+		return
+	}
+	d.lostAt, d.lostTold = c.ID(), time.Now()
+	m := durable.Message{Kind: durable.MessageLost, ID: d.id, Value: d.end.Epoch()}
+	d.mu.Unlock()
+	d.node.durables.notes(c).send(m)
+}
