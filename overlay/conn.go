@@ -3,6 +3,7 @@ package overlay
 import (
 	"net"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
@@ -23,7 +24,7 @@ func (a Addr) String() string { return a.Member + "/" + a.Service }
 type Conn struct {
 	*p2p.Stream
 	mesh    *Mesh
-	peer    Member
+	peer    Member // as its credential names it
 	self    string
 	service string
 	dialed  bool
@@ -34,8 +35,17 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
-// Peer returns the member at the other end, as its credential names it.
-func (c *Conn) Peer() Member { return c.peer }
+// Peer returns the member at the other end, as its credential named it when the
+// stream was opened, and how things stand with it now.
+func (c *Conn) Peer() Member {
+	now, ok := c.mesh.Member(c.peer.ID)
+	if !ok {
+		return c.peer
+	}
+	then := c.peer
+	then.Up, then.Path, then.Relay, then.RTT, then.Seen = now.Up, now.Path, now.Relay, now.RTT, now.Seen
+	return then
+}
 
 // Service returns the name of the service.
 func (c *Conn) Service() string { return c.service }
@@ -58,17 +68,19 @@ func (c *Conn) Reset() error {
 	return c.Stream.Reset()
 }
 
-// remember keeps a stream with those that end when somebody is put out, unless
-// the other end or this one is out already.
-func (m *Mesh) remember(c *Conn) error {
+// remember keeps a stream to a member with those that end when somebody is put out,
+// unless the other end or this one is out already.
+func (m *Mesh) remember(c *Conn, id peer.ID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.aliveLocked(); err != nil {
 		return err
 	}
-	if _, ok := m.memberLocked(c.peer.ID); !ok {
+	var ok bool
+	if c.peer, ok = m.namedLocked(id); !ok {
 		return ErrNotMember
 	}
+	c.self = m.self.Name
 	m.conns[c] = struct{}{}
 	return nil
 }

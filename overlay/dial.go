@@ -203,9 +203,8 @@ func (m *Mesh) dialOnce(ctx context.Context, id peer.ID, service string) (_ *Con
 
 // dialled makes a Conn of a stream that was agreed on.
 func (m *Mesh) dialled(s *p2p.Stream, id peer.ID, service string) (*Conn, error) {
-	peer, _ := m.Member(id)
-	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.Self().Name, service: service, dialed: true}
-	if err := m.remember(c); err != nil {
+	c := &Conn{Stream: s, mesh: m, service: service, dialed: true}
+	if err := m.remember(c, id); err != nil {
 		s.Reset()
 		return nil, err
 	}

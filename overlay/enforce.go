@@ -45,7 +45,7 @@ func (m *Mesh) enforce() {
 	if len(out) > 0 {
 		m.changeLocked()
 	}
-	cut := m.takeConnsLocked(func(c *Conn) error { return out[c.Peer().ID] })
+	cut := m.takeConnsLocked(func(c *Conn) error { return out[c.peer.ID] })
 	m.mu.Unlock()
 
 	if err := m.revoked.check(own); err != nil {

@@ -245,7 +245,7 @@ func (m *Mesh) serveStream(s *p2p.Stream) {
 func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	peer, ok := m.memberLocked(s.Peer())
+	peer, ok := m.namedLocked(s.Peer())
 	if !ok {
 		return nil, ErrNotMember
 	}

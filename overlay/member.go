@@ -39,10 +39,16 @@ func (m *Mesh) Self() Member {
 }
 
 func (m *Mesh) selfLocked() Member {
+	self := named(m.self)
+	self.Self, self.Up, self.Path = true, true, p2p.PathSelf
+	return self
+}
+
+// named returns what a credential says of a member.
+func named(m credential.Member) Member {
 	return Member{
-		ID: m.self.ID, Name: m.self.Name, Roles: m.self.Roles, Expires: m.self.NotAfter,
-		Admitted: m.self.Admitted, NameChosen: m.self.NameChosen, Services: m.self.Services,
-		Self: true, Up: true, Path: p2p.PathSelf,
+		ID: m.ID, Name: m.Name, Roles: m.Roles, Expires: m.NotAfter,
+		Admitted: m.Admitted, NameChosen: m.NameChosen, Services: m.Services,
 	}
 }
 
@@ -81,12 +87,23 @@ func (m *Mesh) memberLocked(id peer.ID) (Member, bool) {
 }
 
 func (m *Mesh) viewLocked(e *entry, now time.Time, window time.Duration) Member {
-	return Member{
-		ID: e.member.ID, Name: e.member.Name, Roles: e.member.Roles, Expires: e.member.NotAfter,
-		Admitted: e.member.Admitted, NameChosen: e.member.NameChosen, Services: e.member.Services,
-		Up: e.up(now, window), Seen: e.heard,
-		Path: m.node.PathTo(e.member.ID), Relay: m.node.RelayTo(e.member.ID), RTT: m.node.RTT(e.member.ID),
+	out := named(e.member)
+	out.Up, out.Seen = e.up(now, window), e.heard
+	out.Path, out.Relay, out.RTT = m.node.PathTo(out.ID), m.node.RelayTo(out.ID), m.node.RTT(out.ID)
+	return out
+}
+
+// namedLocked is memberLocked without how things stand with the member, which takes
+// longer to find out and is of no use to most streams.
+func (m *Mesh) namedLocked(id peer.ID) (Member, bool) {
+	if id == m.self.ID {
+		return m.selfLocked(), true
 	}
+	e := m.roster.entries[id]
+	if e == nil {
+		return Member{}, false
+	}
+	return named(e.member), true
 }
 
 func compareNames(a, b Member) int {

@@ -31,7 +31,7 @@ func (m *Mesh) serveServices(s *p2p.Stream) error {
 func (m *Mesh) servicesFor(id peer.ID) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	member, ok := m.memberLocked(id)
+	member, ok := m.namedLocked(id)
 	if !ok {
 		return nil
 	}

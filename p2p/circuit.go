@@ -196,7 +196,11 @@ func (circuitNetAddr) Network() string { return "p2p-circuit" }
 
 // relayOf returns the relay of a connection, or "".
 func relayOf(c network.Conn) peer.ID {
-	if info, err := relayInfo(c.RemoteMultiaddr()); err == nil {
+	addr := c.RemoteMultiaddr()
+	if pathTo(addr) != PathRelay { // it is asked for often
+		return ""
+	}
+	if info, err := relayInfo(addr); err == nil {
 		return info.ID
 	}
 	return ""
