@@ -110,7 +110,7 @@ func (s *side) checkEnd() error {
 	if s.told.Load() {
 		return nil
 	}
-	if isGone(s) && !s.told.Load() { // not: it may be told, and then gone, in between
+	if s.socket != nil && kernel.Gone(s.socket) && !s.told.Load() { // not: it may be told, and then gone, in between
 		return syscall.ECONNRESET
 	}
 	return nil

@@ -90,19 +90,6 @@ func awaitReset(s *side) error {
 	return os.NewSyscallError("read", syscall.Errno(errno))
 }
 
-// isGone returns whether a TCP connection is no more, in either direction.
-func isGone(s *side) (gone bool) {
-	if s.socket == nil {
-		return false
-	}
-	err := s.socket.Control(func(fd uintptr) {
-		// Fails for a unix socket.
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		gone = err == nil && info.State == unix.BPF_TCP_CLOSE
-	})
-	return gone || err != nil
-}
-
 // retry calls a system call again for as long as signals interrupt it.
 func retry(call func() (int, error)) (int, error) {
 	for {

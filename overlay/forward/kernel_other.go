@@ -12,6 +12,3 @@ func transfer(dst, src *side, moved *atomic.Uint64) error {
 
 // awaitReset would wait for a reset; here that is left to the next write.
 func awaitReset(*side) error { return nil }
-
-// isGone would return whether a connection is no more; here nothing tells.
-func isGone(*side) bool { return false }

@@ -16,6 +16,8 @@ import (
 // A Handle is a socket that this process has and neither reads nor writes: it is
 // for another to use. It costs none of what package net does for its own.
 type Handle struct {
+	unix bool // of a unix socket
+
 	mu sync.Mutex // guards fd, which is -1 once it is closed
 	fd int
 }
@@ -42,14 +44,16 @@ func Connect(path string, addr netip.AddrPort) (h *Handle, connected bool, err e
 	if domain != unix.AF_UNIX {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // as package net has it
 	}
-	switch err = unix.Connect(fd, to); err {
-	case nil:
-		return &Handle{fd: fd}, true, nil
-	case unix.EINPROGRESS, unix.EINTR:
-		// The kernel has most likely shaken hands meanwhile.
-		if connected, err = isConnected(fd); err == nil {
-			return &Handle{fd: fd}, connected, nil
-		}
+	err = unix.Connect(fd, to)
+	if err == unix.EINPROGRESS || err == unix.EINTR {
+		// The kernel has most likely shaken hands meanwhile, and then says so.
+		err = unix.Connect(fd, to)
+	}
+	switch err {
+	case nil, unix.EISCONN:
+		return &Handle{unix: path != "", fd: fd}, true, nil
+	case unix.EALREADY, unix.EINPROGRESS, unix.EINTR:
+		return &Handle{unix: path != "", fd: fd}, false, nil
 	case unix.EAGAIN:
 		err = ErrNotNow
 	default:
@@ -110,6 +114,9 @@ func (h *Handle) Conn(ctx context.Context) (net.Conn, error) {
 	}
 	return net.FileConn(f)
 }
+
+// IsUnix tells whether it is a unix socket.
+func (h *Handle) IsUnix() bool { return h.unix }
 
 // Control calls f with the descriptor.
 func (h *Handle) Control(f func(fd uintptr)) error {

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,8 +11,8 @@ import (
 // come. Of another socket it knows nothing. After a reset it may be one byte short.
 func Moved(socket syscall.RawConn) (sent, received uint64) {
 	_ = socket.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
+		info, errno := tcpInfo(fd)
+		if errno != 0 {
 			return
 		}
 		sent, received = info.Bytes_sent-info.Bytes_retrans, info.Bytes_received
@@ -21,4 +22,22 @@ func Moved(socket syscall.RawConn) (sent, received uint64) {
 		}
 	})
 	return sent, received
+}
+
+// Gone tells whether a TCP connection is no more, in either direction, or the socket
+// is closed. As long as it is open, another socket is never gone.
+func Gone(socket syscall.RawConn) (gone bool) {
+	err := socket.Control(func(fd uintptr) {
+		info, errno := tcpInfo(fd) // fails for a unix socket
+		gone = errno == 0 && info.State == unix.BPF_TCP_CLOSE
+	})
+	return gone || err != nil
+}
+
+// tcpInfo is asked for with each connection, and unix.GetsockoptTCPInfo allocates.
+func tcpInfo(fd uintptr) (info unix.TCPInfo, errno syscall.Errno) {
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno = unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info, errno
 }

@@ -33,5 +33,11 @@ func (*Handle) Close() error { return nil }
 // Moved knows nothing here.
 func Moved(syscall.RawConn) (sent, received uint64) { return 0, 0 }
 
+// Gone would tell whether a connection is no more; here nothing tells.
+func Gone(syscall.RawConn) bool { return false }
+
+// IsUnix is never called: there is no Handle.
+func (*Handle) IsUnix() bool { return false }
+
 // Abort leaves the connection to end when its last descriptor is closed.
 func Abort(syscall.RawConn) {}

@@ -207,6 +207,9 @@ func (r *receiver) close() {
 
 // isUnix tells whether a socket is a unix socket.
 func isUnix(socket syscall.RawConn) (yes bool) {
+	if s, ok := socket.(interface{ IsUnix() bool }); ok { // it knows
+		return s.IsUnix()
+	}
 	_ = socket.Control(func(fd uintptr) {
 		addr, err := unix.Getsockname(int(fd))
 		_, is := addr.(*unix.SockaddrUnix)
