@@ -61,7 +61,7 @@ type Conn struct {
 	recv *receiver
 
 	wmu   sync.Mutex // one frame at a time
-	send  sender
+	send  *sender
 	wbuf  []byte
 	late  []byte      // frames that go with the next one, or when flush is due
 	flush *time.Timer // nil until there were any
@@ -92,7 +92,7 @@ func (t *Transport) newConn(control *net.UnixConn, p party, dialed bool, addr mu
 	}
 	c := &Conn{
 		transport: t, control: control, peer: p, dialed: dialed, addr: addr, scope: scope,
-		send:    sender{control, raw},
+		send:    newSender(raw),
 		recv:    newReceiver(raw),
 		accepts: make(chan *Stream, maxUnaccepted), served: make(chan struct{}), done: make(chan struct{}),
 		streams: map[uint64]*Stream{},

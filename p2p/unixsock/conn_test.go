@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,14 +76,16 @@ func TestNamesAreBounded(t *testing.T) {
 func TestAsk(t *testing.T) {
 	dialer, listener := pair(t)
 	streams := serve(listener)
+	var answering sync.WaitGroup
+	defer answering.Wait()
 	ask := func(answer func(*unixsock.Stream)) (*unixsock.Stream, string, error) {
-		go func() {
+		answering.Go(func() {
 			s := <-streams
 			if q, asked := s.Question(); !asked || string(q) != "question" {
 				t.Errorf("Question() = %q, %v", q, asked)
 			}
 			answer(s)
-		}()
+		})
 		s, got, err := dialer.Ask(testContext(t), "/a/1", []byte("question"))
 		return s, string(got), err
 	}
@@ -98,6 +101,7 @@ func TestAsk(t *testing.T) {
 			t.Fatalf("Ask = %q, %v", answer, err)
 		}
 		wantBytes(t, s, "back")
+		answering.Wait()
 	})
 	t.Run("refused", func(t *testing.T) {
 		s, answer, err := ask(func(s *unixsock.Stream) { _ = s.Refuse([]byte("no")) })

@@ -27,10 +27,11 @@ func checkReceived(t *testing.T, ends int, name string) {
 		t.Fatal(err)
 	}
 	to, from := rawUnix(t, fds[0]), rawUnix(t, fds[1])
-	s := sender{conn: to}
-	if s.raw, err = to.SyscallConn(); err != nil {
+	raw, err := to.SyscallConn()
+	if err != nil {
 		t.Fatal(err)
 	}
+	s := newSender(raw)
 	for range ends {
 		if err := s.send(frame{kind: frameEnd, stream: 1}.append(nil), -1, false); err != nil {
 			t.Fatal(err)
@@ -50,7 +51,7 @@ func checkReceived(t *testing.T, ends int, name string) {
 			t.Fatal(err)
 		}
 	}
-	raw, err := from.SyscallConn()
+	raw, err = from.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,10 @@ package unixsock
 
 import "golang.org/x/sys/unix"
 
-const recvFlags = 0
+func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, 0)
+	return n, oobn, flags, err
+}
 
 // newPair is called under the lock that keeps others from forking meanwhile.
 func newPair() ([2]int, error) {

@@ -4,7 +4,6 @@ package unixsock
 
 import (
 	"errors"
-	"net"
 	"syscall"
 )
 
@@ -23,10 +22,9 @@ const (
 	shutWrite = 1
 )
 
-type sender struct {
-	conn *net.UnixConn
-	raw  syscall.RawConn
-}
+type sender struct{}
+
+func newSender(syscall.RawConn) *sender { return &sender{} }
 
 func (s *sender) send([]byte, int, bool) error { return errors.ErrUnsupported }
 

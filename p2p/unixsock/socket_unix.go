@@ -4,7 +4,6 @@ package unixsock
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 
@@ -37,43 +36,58 @@ const (
 	shutWrite = unix.SHUT_WR
 )
 
-// A sender writes frames to a control socket.
+// A sender writes frames to a control socket. One goroutine uses it at a time.
 type sender struct {
-	conn *net.UnixConn
-	raw  syscall.RawConn
+	raw syscall.RawConn
+	try func(fd uintptr) bool // trySend, bound once
+
+	// What is being sent, and what came of it.
+	rest, rights []byte
+	wait         bool
+	err          error
+}
+
+func newSender(raw syscall.RawConn) *sender {
+	s := &sender{raw: raw}
+	s.try = s.trySend
+	return s
 }
 
 // send writes a frame, and a socket with it unless fd is -1. It waits only when
 // the other end does not read.
-func (s *sender) send(b []byte, fd int, wait bool) (err error) {
-	var rights []byte
+func (s *sender) send(b []byte, fd int, wait bool) error {
+	s.rest, s.rights, s.wait, s.err = b, nil, wait, nil
 	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+		s.rights = unix.UnixRights(fd)
 	}
-	var sent error
-	err = s.raw.Write(func(to uintptr) (done bool) {
-		for len(b) > 0 {
-			var n int
-			n, sent = unix.SendmsgN(int(to), b, rights, nil, unix.MSG_NOSIGNAL)
-			switch {
-			case sent == unix.EINTR:
-				continue
-			case sent == unix.EAGAIN && wait:
-				return false
-			case sent != nil:
-				return true
-			}
-			b, rights, wait = b[n:], nil, true // the rest has to follow
-		}
-		return true
-	})
-	if err == nil && sent == unix.EAGAIN {
+	err := s.raw.Write(s.try)
+	s.rest = nil
+	switch {
+	case err != nil:
+		return err
+	case s.err == unix.EAGAIN:
 		return errWouldWait
 	}
-	if err == nil {
-		err = os.NewSyscallError("sendmsg", sent)
+	return os.NewSyscallError("sendmsg", s.err)
+}
+
+// trySend is called at once, and then whenever there may be room. It returns false
+// to wait.
+func (s *sender) trySend(fd uintptr) (done bool) {
+	for len(s.rest) > 0 {
+		var n int
+		n, s.err = unix.SendmsgN(int(fd), s.rest, s.rights, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case s.err == unix.EINTR:
+			continue
+		case s.err == unix.EAGAIN && s.wait:
+			return false
+		case s.err != nil:
+			return true
+		}
+		s.rest, s.rights, s.wait = s.rest[n:], nil, true // the rest has to follow
 	}
-	return err
+	return true
 }
 
 // A receiver reads frames, and the sockets that come with them.
@@ -109,7 +123,7 @@ func newReceiver(raw syscall.RawConn) *receiver {
 func (r *receiver) tryRead(fd uintptr) (done bool) {
 	r.setBusy()
 	for {
-		r.n, r.oobn, r.flags, _, r.err = unix.Recvmsg(int(fd), r.buf[r.have:], r.oob[:], recvFlags)
+		r.n, r.oobn, r.flags, r.err = recvmsg(int(fd), r.buf[r.have:], r.oob[:])
 		switch r.err {
 		case unix.EINTR:
 			continue
