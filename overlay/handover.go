@@ -54,13 +54,7 @@ func (c *Conn) Agree() error {
 	return err
 }
 
-func (c *Conn) agree() error {
-	b, err := messageBytes(statusOf(nil))
-	if err != nil {
-		return err
-	}
-	return c.Stream.Answer(b)
-}
+func (c *Conn) agree() error { return c.Stream.Answer(agreed) }
 
 // HandOver agrees by giving the member at the other end a socket that this node
 // has connected to what the service stands for. See [p2p.Stream.HandOver] for what
@@ -70,11 +64,5 @@ func (c *Conn) HandOver(socket syscall.RawConn, ended func(error)) error {
 	if c.answer == nil {
 		return errAnswered
 	}
-	return c.answer.give(func() error {
-		b, err := messageBytes(statusOf(nil))
-		if err != nil {
-			return err
-		}
-		return c.Stream.HandOver(b, socket, ended)
-	})
+	return c.answer.give(func() error { return c.Stream.HandOver(agreed, socket, ended) })
 }

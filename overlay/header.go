@@ -43,6 +43,9 @@ type status struct {
 // refusals are the reasons by code. Codes are never given another meaning.
 var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy, 4: ErrNotMember}
 
+// agreed is the frame that says yes, the same for each stream.
+var agreed, _ = messageBytes(status{}) // a test reads it
+
 // statusOf returns what the dialer is told; nil means yes, and no other does.
 func statusOf(refusal error) status {
 	if refusal == nil {

@@ -51,6 +51,15 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestAgreed(t *testing.T) {
+	if err := readStatus(bytes.NewReader(agreed)); err != nil {
+		t.Errorf("readStatus(agreed) = %v, want nil", err)
+	}
+	if want := framed(t, "a10100"); !bytes.Equal(agreed, want) {
+		t.Errorf("agreed = %x, want %x", agreed, want)
+	}
+}
+
 func TestReadRequestRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name string

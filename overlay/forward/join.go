@@ -52,7 +52,7 @@ func (j *joint) carry(dst, src *side, moved *atomic.Uint64) {
 	if err == nil {
 		err = src.checkEnd()
 	}
-	if err == nil {
+	if err == nil && !(j.ended.Load() == 1 && dst.endsWithClose()) {
 		err = dst.closeWrite()
 	}
 	if err == nil && j.ended.Add(1) == 2 {
@@ -134,6 +134,16 @@ func (s *side) closeWrite() error {
 		return c.CloseWrite()
 	}
 	return nil
+}
+
+// endsWithClose tells whether Close tells the far end what closeWrite does, as it
+// does of a socket that has been read to its end and that no other process has.
+func (s *side) endsWithClose() bool {
+	switch s.Conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
 }
 
 // reset breaks c off in such a way that its far end sees an error and not an
