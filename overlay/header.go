@@ -43,8 +43,12 @@ type status struct {
 // refusals are the reasons by code. Codes are never given another meaning.
 var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy, 4: ErrNotMember}
 
-// agreed is the frame that says yes, the same for each stream.
-var agreed, _ = messageBytes(status{}) // a test reads it
+// What says yes is the same for each stream, and agreed the frame with it. A test
+// holds both to the protocol.
+var (
+	yes, _    = wire.Marshal(statusOf(nil))
+	agreed, _ = messageBytes(statusOf(nil))
+)
 
 // statusOf returns what the dialer is told; nil means yes, and no other does.
 func statusOf(refusal error) status {
@@ -71,8 +75,15 @@ func readRequest(r io.Reader) (string, error) {
 }
 
 func readStatus(r io.Reader) error {
+	b, err := wire.ReadFrame(r, maxHeader)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(b, yes) {
+		return nil // without the stack that decoding takes
+	}
 	var s status
-	if err := readMessage(r, maxHeader, &s); err != nil {
+	if err := wire.Unmarshal(b, &s); err != nil {
 		return err
 	}
 	switch {

@@ -55,8 +55,8 @@ func TestAgreed(t *testing.T) {
 	if err := readStatus(bytes.NewReader(agreed)); err != nil {
 		t.Errorf("readStatus(agreed) = %v, want nil", err)
 	}
-	if want := framed(t, "a10100"); !bytes.Equal(agreed, want) {
-		t.Errorf("agreed = %x, want %x", agreed, want)
+	if want := framed(t, "a10100"); !bytes.Equal(agreed, want) || !bytes.Equal(yes, unhex(t, "a10100")) {
+		t.Errorf("agreed = %x, yes = %x, want %x", agreed, yes, want)
 	}
 }
 

@@ -177,36 +177,12 @@ func (c *Conn) Ask(ctx context.Context, name string, question []byte) (*Stream, 
 	if name == "" || len(name) > MaxName || len(question) > MaxQuestion {
 		return nil, nil, fmt.Errorf("ask: name of %d bytes, not 1 to %d, or question of %d bytes; at most %d", len(name), MaxName, len(question), MaxQuestion)
 	}
-	answers := make(chan []byte, 1)
-	s := &Stream{conn: c, name: name, answers: answers}
-	if err := c.add(s); err != nil {
+	s := &Stream{conn: c, name: name, answers: make(chan []byte, 1)}
+	s.answer = s.answers
+	if err := s.sendAsk(question); err != nil {
 		return nil, nil, fmt.Errorf("ask: %w", err)
 	}
-	payload := append(append([]byte{byte(len(name))}, name...), question...)
-	if err := c.tell(frame{kind: frameAsk, stream: s.id, payload: payload}, -1); err != nil {
-		s.fail(err)
-		return nil, nil, fmt.Errorf("ask: %w", err)
-	}
-	late := time.NewTimer(answerTimeout)
-	defer late.Stop()
-	select {
-	case answer, ok := <-answers:
-		if !ok {
-			return nil, nil, fmt.Errorf("ask: %w", s.why(nil))
-		}
-		if _, err := s.socket(); errors.Is(err, net.ErrClosed) {
-			return s, answer, ErrRefused
-		} else if err != nil {
-			return nil, nil, fmt.Errorf("ask: %w", err)
-		}
-		return s, answer, nil
-	case <-late.C:
-		_ = s.Reset()
-		return nil, nil, fmt.Errorf("ask: no answer: %w", os.ErrDeadlineExceeded)
-	case <-ctx.Done():
-		_ = s.Reset()
-		return nil, nil, context.Cause(ctx)
-	}
+	return s.awaitAnswer(ctx)
 }
 
 // add puts a stream that this end opens among the others.
@@ -273,7 +249,8 @@ func (c *Conn) stream(id uint64) *Stream {
 func (c *Conn) tell(f frame, fd int) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	return c.tellLocked(f, fd, true)
+	c.putLocked(f)
+	return c.sendLocked(fd, true)
 }
 
 // tryTell is tell that does not wait: for the other end to read, or for another
@@ -283,7 +260,8 @@ func (c *Conn) tryTell(f frame, fd int) error {
 		return errWouldWait
 	}
 	defer c.wmu.Unlock()
-	return c.tellLocked(f, fd, false)
+	c.putLocked(f)
+	return c.sendLocked(fd, false)
 }
 
 // tellSoon sends a frame, if that takes waiting then after it returns. What is
@@ -294,10 +272,11 @@ func (c *Conn) tellSoon(f frame) {
 	}
 }
 
-func (c *Conn) tellLocked(f frame, fd int, wait bool) error {
-	c.wbuf = f.append(append(c.wbuf[:0], c.late...))
-	return c.sendLocked(fd, wait)
-}
+// putLocked puts a frame into wbuf, behind the late ones. The stack need not hold
+// what it takes while the frame is sent: see [Stream.sendAsk].
+//
+//go:noinline
+func (c *Conn) putLocked(f frame) { c.wbuf = f.append(append(c.wbuf[:0], c.late...)) }
 
 // tellLate is tell for a frame that nobody waits for: it goes with the next one,
 // and so costs neither end a system call and a wake-up of its own where there is

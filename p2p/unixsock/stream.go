@@ -1,6 +1,7 @@
 package unixsock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,21 +24,22 @@ type Stream struct {
 	id       uint64
 	name     string
 	question []byte
-	asked    bool        // by the other end; not answered yet, unless file or handed is set
-	answers  chan []byte // of this end's Ask
+	asked    bool          // by the other end; not answered yet, unless file or handed is set
+	answer   <-chan []byte // of this end's Ask
 
-	mu     sync.Mutex // guards the fields below
-	file   *os.File   // the socket; nil while there is none
-	kernel bool       // the socket is another program's, whose ends are as the kernel says
-	mute   bool       // and can't say that it was broken off
-	handed bool       // the other end has the socket
-	onEnd  func(error)
-	told   bool          // the other end knows that this one has ended writing
-	ended  bool          // the other end has ended writing
-	closed bool          // by this end
-	err    error         // why the stream broke
-	wake   chan struct{} // closed when something of these has changed; nil if nobody waits
-	until  time.Time     // read deadline
+	mu      sync.Mutex // guards the fields below
+	file    *os.File   // the socket; nil while there is none
+	kernel  bool       // the socket is another program's, whose ends are as the kernel says
+	mute    bool       // and can't say that it was broken off
+	handed  bool       // the other end has the socket
+	onEnd   func(error)
+	told    bool          // the other end knows that this one has ended writing
+	ended   bool          // the other end has ended writing
+	closed  bool          // by this end
+	err     error         // why the stream broke
+	answers chan []byte   // where answer comes from, once; nil before an Ask and after
+	wake    chan struct{} // closed when something of these has changed; nil if nobody waits
+	until   time.Time     // read deadline
 }
 
 var _ network.MuxedStream = (*Stream)(nil)
@@ -155,6 +157,52 @@ func (s *Stream) refused() {
 	s.closed = true
 	s.mu.Unlock()
 	s.conn.remove(s)
+}
+
+// sendAsk opens a stream with a question. It is the deepest that a goroutine gets
+// that dials through a forward: so that its stack of 4 KB need not grow for each
+// connection, which takes longer than to ask, what can be done before is not done
+// here.
+func (s *Stream) sendAsk(question []byte) error {
+	if err := s.conn.add(s); err != nil {
+		return err
+	}
+	err := s.conn.tell(frame{kind: frameAsk, stream: s.id, payload: askPayload(s.name, question)}, -1)
+	if err != nil {
+		s.fail(err)
+	}
+	return err
+}
+
+//go:noinline
+func askPayload(name string, question []byte) []byte {
+	b := make([]byte, 0, 1+len(name)+len(question))
+	b = append(b, byte(len(name)))
+	return append(append(b, name...), question...)
+}
+
+// awaitAnswer waits for the answer to an Ask.
+func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, []byte, error) {
+	late := time.NewTimer(answerTimeout)
+	defer late.Stop()
+	select {
+	case answer, ok := <-s.answer:
+		if !ok {
+			return nil, nil, fmt.Errorf("ask: %w", s.why(nil))
+		}
+		if _, err := s.socket(); errors.Is(err, net.ErrClosed) {
+			return s, answer, ErrRefused
+		} else if err != nil {
+			return nil, nil, fmt.Errorf("ask: %w", err)
+		}
+		return s, answer, nil
+	case <-late.C:
+		_ = s.Reset()
+		return nil, nil, fmt.Errorf("ask: no answer: %w", os.ErrDeadlineExceeded)
+	case <-ctx.Done():
+		_ = s.Reset()
+		return nil, nil, context.Cause(ctx)
+	}
 }
 
 // takeAnswer takes in the answer of the other end. fd is its socket, or -1.
