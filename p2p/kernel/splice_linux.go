@@ -87,11 +87,18 @@ func (s *splicer) release() {
 	s.pipe = nil // so that the pool may drop it
 }
 
+// spliceOnce does not block, so the Go scheduler need not be told of it.
 func spliceOnce(from, to, n int) (int, error) {
-	return retry(func() (int, error) {
-		n, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK)
-		return int(max(n, 0)), err
-	})
+	for {
+		moved, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK)
+		switch errno {
+		case 0:
+			return int(moved), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
 }
 
 // Larger pipes were no faster, and less steady. Of this size, a user without

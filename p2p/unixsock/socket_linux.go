@@ -7,14 +7,14 @@ import (
 )
 
 // recvmsg is unix.Recvmsg without the address of who sent, which that makes on the
-// heap. Neither p nor oob is empty.
+// heap. The socket does not block, and neither p nor oob is empty.
 func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 	vec := unix.Iovec{Base: &p[0]}
 	vec.SetLen(len(p))
 	msg := unix.Msghdr{Iov: &vec, Control: &oob[0]}
 	msg.SetIovlen(1)
 	msg.SetControllen(len(oob))
-	got, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_CMSG_CLOEXEC)
+	got, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_CMSG_CLOEXEC)
 	if errno != 0 {
 		return -1, 0, 0, errno
 	}
