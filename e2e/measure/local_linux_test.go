@@ -22,7 +22,7 @@ func TestMeasureLocal(t *testing.T) {
 		want    []string // of the figures, the beginning of those that must be above 0
 	}{
 		{"start", measureLocalStart(1), 6, []string{"join, with a network: process", "up, with a network"}},
-		{"peers", measureLocalPeers(peering{few: 1, many: 3, processes: 2}), 10, []string{"p2p: resident memory with", "overlay: resident memory with"}},
+		{"peers", measureLocalPeers(peering{few: 1, held: 2, many: 3, processes: 2}), 14, []string{"p2p: resident memory with", "overlay: resident memory with"}},
 		{"streams", measureLocalStreams(50), 6, nil},
 		{"many", measureLocalMany(crowd{processes: 3, idle: 100 * time.Millisecond}), 7, []string{"each of 3", "3 processes", "resident", "members", "other members"}},
 	} {

@@ -46,7 +46,7 @@ func localNodesRole(args []string) error {
 		"add":    func(args []string) (string, error) { return "", withCount(args, l.add) },
 		"await":  func(args []string) (string, error) { return "", withCount(args, l.await) },
 		"paths":  func([]string) (string, error) { return l.paths(), nil },
-		"peers":  func([]string) (string, error) { return fmt.Sprint(l.peers()), nil },
+		"peers":  func([]string) (string, error) { return fmt.Sprint(l.peers(), " ", l.members()), nil },
 		"memory": func([]string) (string, error) { return fmt.Sprint(settledHeap()), nil },
 		"open":   func(args []string) (string, error) { return "", withCount(args, l.open) },
 		"shut":   func([]string) (string, error) { return "", l.shut() },
@@ -147,14 +147,41 @@ func (l *localNodes) connect(ctx context.Context, id string, at []string) error 
 	return errors.Join(n.Connect(ctx, to, addrs...), n.Identified(ctx, to))
 }
 
-// await waits until the first node is connected to so many peers.
-func (l *localNodes) await(ctx context.Context, count int, _ []string) error {
-	for range l.nodes[0].Watch(ctx) {
-		if l.peers() >= count {
-			return nil
+// await waits until the first node is connected to so many peers, and, if it is of a
+// mesh, knows as many members as words says. Of these it need not stay connected to
+// more than it keeps.
+func (l *localNodes) await(ctx context.Context, count int, words []string) error {
+	members, err := strconv.Atoi(words[0])
+	if err != nil {
+		return err
+	}
+	if l.level == peerLevel {
+		for range l.nodes[0].Watch(ctx) {
+			if l.peers() >= count {
+				return nil
+			}
+		}
+	} else {
+		for range l.meshes[0].Watch(ctx) {
+			if l.members() >= members && (members > count || l.peers() >= count) {
+				return nil
+			}
 		}
 	}
-	return fmt.Errorf("connected to %d peers, not %d: %w", l.peers(), count, ctx.Err())
+	return fmt.Errorf("connected to %d peers, not %d, and knows %d members, not %d: %w", l.peers(), count, l.members(), members, ctx.Err())
+}
+
+// members counts those that the first node knows to be up, itself excluded.
+func (l *localNodes) members() (up int) {
+	if l.level == peerLevel {
+		return 0
+	}
+	for _, m := range l.meshes[0].Members() {
+		if m.Up && !m.Self {
+			up++
+		}
+	}
+	return up
 }
 
 // peers counts those that the first node is connected to.

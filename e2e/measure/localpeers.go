@@ -8,18 +8,25 @@ import (
 	"time"
 )
 
-// fewLocalPeers are those with which more are compared.
-const fewLocalPeers = 10
+// With few peers more are compared. A node closes connections on this machine that
+// carry nothing when it has more than 32 (p2p/trim.go), so that no more than these can
+// be held: of further members it knows, and is connected to some.
+const (
+	fewLocalPeers  = 10
+	heldLocalPeers = 30
+)
 
 // A peering says how memory for each peer is measured.
 type peering struct {
-	few, many int // peers
+	few, held int // peers that a node is connected to
+	many      int // members that it knows, where they are of a mesh
 	processes int // that hold them
 	settle    time.Duration
 }
 
-// measureLocalPeers takes the memory of one node with few peers and with many, all
-// on this machine in other processes, on the level of packages p2p and overlay.
+// measureLocalPeers takes the memory of one node with few peers and with more, all on
+// this machine in other processes, on the level of packages p2p and overlay, and of a
+// member of a mesh that has many.
 func measureLocalPeers(p peering) measurement {
 	return func(ctx context.Context, s *site) ([]figure, error) {
 		var all []figure
@@ -60,7 +67,7 @@ func (p peering) measure(ctx context.Context, dir, level string) ([]figure, erro
 	if err != nil {
 		return nil, err
 	}
-	many, err := p.grow(ctx, one, others, p.few, p.many, words)
+	held, err := p.grow(ctx, one, others, p.few, p.held, words)
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +75,45 @@ func (p peering) measure(ctx context.Context, dir, level string) ([]figure, erro
 	if err != nil {
 		return nil, err
 	}
-	return p.figures(level, paths, few, many), nil
+	level += ": "
+	paths = "by " + paths
+	figures := append(few.figures(level, paths), held.figures(level, paths)...)
+	figures = append(figures, held.further(few, level+"%s for each further peer", held.peers-few.peers, paths)...)
+	if level != meshLevel+": " {
+		return figures, nil
+	}
+	many, err := p.grow(ctx, one, others, p.held, p.many, words)
+	if err != nil {
+		return figures, err
+	}
+	figures = append(figures, many.figures(level, paths)...)
+	return append(figures, many.further(held, level+"%s for each further member", many.members-held.members, paths)...), nil
 }
 
 // A holding is what a node has.
 type holding struct {
-	peers                     float64
+	peers, members            float64 // that it is connected to, and that it knows
 	resident, anonymous, heap float64 // MB
+}
+
+func (h holding) figures(level, note string) []figure {
+	name := fmt.Sprintf("%sresident memory with %.0f peers", level, h.peers)
+	if h.members > h.peers {
+		name += fmt.Sprintf(" of %.0f members", h.members)
+	}
+	return []figure{{Name: name, Unit: "MB", Values: []float64{h.resident}, Note: note}}
+}
+
+// further returns what each of those costs by which h has more.
+func (h holding) further(less holding, name string, more float64, note string) []figure {
+	each := func(what string, has, had float64) figure {
+		return figure{Name: fmt.Sprintf(name, what), Unit: "kB", Values: []float64{(has - had) * 1000 / more}, Note: note}
+	}
+	return []figure{
+		each("resident memory", h.resident, less.resident),
+		each("memory of which no file is behind", h.anonymous, less.anonymous),
+		each("heap and stacks", h.heap, less.heap),
+	}
 }
 
 // grow adds nodes in turn to the processes that hold them, until there are count,
@@ -85,10 +124,10 @@ func (p peering) grow(ctx context.Context, one *child, others []*child, has, cou
 			return h, err
 		}
 	}
-	if _, err := one.ask("await", count); err != nil {
+	if _, err := one.ask("await", min(count, p.held), count); err != nil {
 		return h, err
 	}
-	fmt.Fprintf(os.Stderr, "%d peers are connected; waiting %v for them to settle\n", count, p.settle)
+	fmt.Fprintf(os.Stderr, "%d peers are there; waiting %v for them to settle\n", count, p.settle)
 	if err := wait(ctx, p.settle); err != nil {
 		return h, err
 	}
@@ -100,24 +139,9 @@ func (p peering) grow(ctx context.Context, one *child, others []*child, has, cou
 	if err != nil {
 		return h, err
 	}
-	if _, err := fmt.Sscan(heap+" "+peers, &h.heap, &h.peers); err != nil {
+	if _, err := fmt.Sscan(heap+" "+peers, &h.heap, &h.peers, &h.members); err != nil {
 		return h, err
 	}
 	h.resident, h.anonymous, err = memoryOf(one.pid())
 	return h, err
-}
-
-func (p peering) figures(level, paths string, few, many holding) []figure {
-	one := func(name, unit string, v float64) figure {
-		return figure{Name: level + ": " + name, Unit: unit, Values: []float64{v}, Note: "by " + paths}
-	}
-	each := func(few, many, peers float64) float64 { return (many - few) * 1000 / peers }
-	further := many.peers - few.peers
-	return []figure{
-		one(fmt.Sprintf("resident memory with %.0f peers", few.peers), "MB", few.resident),
-		one(fmt.Sprintf("resident memory with %.0f peers", many.peers), "MB", many.resident),
-		one("resident memory for each further peer", "kB", each(few.resident, many.resident, further)),
-		one("of which no file is behind", "kB", each(few.anonymous, many.anonymous, further)),
-		one("heap and stacks for each further peer", "kB", each(few.heap, many.heap, further)),
-	}
 }

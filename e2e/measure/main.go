@@ -52,10 +52,11 @@
 //     and has found the first, where the machine has a network and in a network
 //     namespace in which no interface is up; and the time from when its socket is
 //     in the directory where nodes of one machine meet until the first has it up.
-//   - local-peers: the memory of a node with 10 peers and with that many (110),
-//     which are in other processes, for nodes of package p2p and of package
-//     overlay, after a collection of garbage. The latter are one mesh, and connect
-//     to each other too, which takes two cores minutes where it is by TCP.
+//   - local-peers: the memory of a node with 10 peers and with 30, which are in
+//     other processes, for nodes of package p2p and of package overlay, after a
+//     collection of garbage. A node on this machine keeps no more connections than
+//     that. The nodes of package overlay are one mesh: of it the memory is also
+//     taken with that many members (110), of whom some are connected.
 //   - local-streams: the memory of two processes and of the kernel for each of
 //     5,000 streams between them that nobody uses. The kernel's slab is of the whole
 //     machine: what else runs is in it. Three values; in the first is also what is
@@ -151,7 +152,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes, "network-crowd": &members}[args[0]], 1
 	switch count {
 	case &peers:
-		above = fewLocalPeers
+		above = heldLocalPeers
 	case &members:
 		above = crowdProcesses - 1
 	}
@@ -179,7 +180,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"network-hard":     measureHard(o.rounds, filter),
 		"network-faults":   measureFaults(o.rounds, filter),
 		"local-start":      measureLocalStart(o.rounds),
-		"local-peers":      measureLocalPeers(peering{few: fewLocalPeers, many: peers, processes: 4, settle: o.settle}),
+		"local-peers":      measureLocalPeers(peering{few: fewLocalPeers, held: heldLocalPeers, many: peers, processes: 4, settle: o.settle}),
 		"local-streams":    measureLocalStreams(manyStreams),
 		"local-many":       measureLocalMany(crowd{processes, o.settle, o.idle}),
 	}
