@@ -15,6 +15,9 @@
 //	go run ./e2e/measure network-crowd 20
 //	go run ./e2e/measure network-loss
 //	go run ./e2e/measure network-hole
+//	go run ./e2e/measure durable-soak --for 1h
+//	go run ./e2e/measure durable-rows
+//	go run ./e2e/measure durable-cost
 //	go run ./e2e/measure local
 //	go run ./e2e/measure local-start
 //	go run ./e2e/measure local-peers 40
@@ -46,6 +49,20 @@
 //   - network-hole: how long an answer and 10 MB take where packets that are longer
 //     than a number of bytes vanish.
 //
+// All of durable is measured there too, on nodes of package p2p:
+//
+//   - durable-soak: two nodes and two relays, and streams both ways between the two,
+//     of numbered and hashed blocks that follow from --seed, as do the faults that
+//     happen meanwhile, for as long as --for says: links that are down or lose packets,
+//     nodes that are stopped, relays that are killed, NATs that forget, other addresses
+//     and other networks. Then streams are closed, one side after the other. It fails
+//     if a reader did not get all that was written, once and in order. With --tags the
+//     nodes are built with build tags, to see that one which is wrong is found out.
+//   - durable-rows: how long nothing comes while a path gets better, breaks or comes
+//     back; what a thousand streams cost that move at once, are idle, or stall; and
+//     when it is known that a peer is gone. Those whose name has a given text in it.
+//   - durable-cost: durable streams and plain ones in turns, where nothing goes wrong.
+//
 // All of local is measured on Linux only:
 //
 //   - local-start: the time from the start of a second process until it is ready
@@ -70,8 +87,9 @@
 // The nodes are processes of their own. Everything is gone at the end; should this
 // program be killed, its processes end too and a directory stays. A figure is
 // printed with its median, its 95th percentile and its maximum, as JSON with
-// --json. Nothing is judged: a slow machine gives large figures, not a failure. For
-// what can't be had there is the reason in place of a figure.
+// --json. Nothing is judged but what streams bring in durable-soak: a slow machine
+// gives large figures, not a failure. For what can't be had there is the reason in
+// place of a figure.
 package main
 
 import (
@@ -105,11 +123,20 @@ func main() {
 	args.DurationVar(&o.idle, "idle", time.Minute, "over how long local-many sums CPU time")
 	logs := args.String("logs", "", "a directory in which to leave what the nodes of network say")
 	args.BoolVar(&o.ordered, "ordered", false, "have network measure each pair in both orders")
+	args.DurationVar(&o.soak.long, "for", 10*time.Minute, "how long durable-soak has faults happen")
+	args.Uint64Var(&o.soak.seed, "seed", uint64(time.Now().Unix()), "what the faults and the bytes of durable-soak follow from")
+	args.IntVar(&o.soak.rate, "rate", 2<<20, "how many bytes a second each end of durable-soak sends on the streams that it dialed; 0 opens none")
+	args.StringVar(&o.soak.tags, "tags", "", "build tags of the nodes of durable-soak")
+	brisk := args.Bool("brisk", false, "have durable-soak's faults come faster and last shorter")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
 	}
 	pflag.Parse()
+	o.soak.delay, o.soak.pace, o.soak.log = soakDelay, usualPace, os.Stderr
+	if *brisk {
+		o.soak.pace = briskPace
+	}
 	measures, err := o.chosen(pflag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "measure:", err)
@@ -134,6 +161,7 @@ type options struct {
 	rounds       int
 	settle, idle time.Duration
 	ordered      bool
+	soak         soak
 }
 
 // localNames are the parts of local, in the order in which it takes them.
@@ -146,7 +174,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	}
 	peers, processes, members := 110, 200, 200
 	var filter string
-	if strings.HasPrefix(args[0], "network") && args[0] != "network-crowd" && len(args) == 2 {
+	if (strings.HasPrefix(args[0], "network") || args[0] == "durable-rows") && args[0] != "network-crowd" && len(args) == 2 {
 		filter, args = args[1], args[:1]
 	}
 	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes, "network-crowd": &members}[args[0]], 1
@@ -179,6 +207,9 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"network-hole":     inNetwork(measureNetworkHole),
 		"network-hard":     measureHard(o.rounds, filter),
 		"network-faults":   measureFaults(o.rounds, filter),
+		"durable-soak":     o.soak.measure,
+		"durable-rows":     measureDurableRows(o.rounds, filter),
+		"durable-cost":     durableCost(o.rounds),
 		"local-start":      measureLocalStart(o.rounds),
 		"local-peers":      measureLocalPeers(peering{few: fewLocalPeers, held: heldLocalPeers, many: peers, processes: 4, settle: o.settle}),
 		"local-streams":    measureLocalStreams(manyStreams),
@@ -212,6 +243,8 @@ func roleOf(args []string) func() error {
 		return func() error { return admissionEnd(args) }
 	case role == networkNodesRole:
 		return networkNodesOrders
+	case role == durableRole:
+		return durableOrders
 	case role == localNodeRole && len(args) == 2:
 		return func() error { return localNodesRole(args) }
 	case role == localStartRole && len(args) == 3:

@@ -32,6 +32,7 @@ func inLab(t *testing.T, measure measurement) []figure {
 // Some of the matrix, once: a hole that can be punched, through a router that takes in
 // what nobody asked for too; one that can't; one network; and no UDP at all.
 func TestNetwork(t *testing.T) {
+	t.Parallel() // with TestSoak, which takes long and little
 	for _, filter := range []string{"port+port", "symmetric+symmetric", "same-lan+", "udp-blocked+udp-blocked"} {
 		t.Run(filter, func(t *testing.T) {
 			for _, f := range inLab(t, measureNetwork(1, filter, false)) {
@@ -45,6 +46,7 @@ func TestNetwork(t *testing.T) {
 
 // Each fault, once: a stream that is opened afterwards works, both ways.
 func TestFaults(t *testing.T) {
+	t.Parallel() // with TestSoak, which takes long and little
 	for _, f := range inLab(t, measureFaults(1, "")) {
 		if len(f.Values) != 1 || strings.Contains(f.Note, "never") {
 			t.Errorf("%s: %v %s", f.Name, f.Values, f.Note)

@@ -19,6 +19,14 @@ func ownProcess(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
+// pause stops a process for a while, or has it go on.
+func pause(p *os.Process, on bool) error {
+	if on {
+		return p.Signal(syscall.SIGSTOP)
+	}
+	return p.Signal(syscall.SIGCONT)
+}
+
 // withoutNetwork gives a process, and what it starts, a network of its own in
 // which no interface is up, loopback neither. Who isn't root gets a user namespace
 // for that, in which it is itself.

@@ -26,6 +26,7 @@ type site struct {
 	dir     string
 	command string // p2pnode
 	logs    string // a directory for what nodes of the laboratory say, or empty
+	program string // this program, for its other roles; if empty, as it is
 
 	mu    sync.Mutex // guards nodes
 	nodes []*node
@@ -43,6 +44,20 @@ func newSite(ctx context.Context) (*site, error) {
 		return nil, fmt.Errorf("build p2pnode: %w: %s", err, out)
 	}
 	return s, nil
+}
+
+// build makes this program with build tags the one that other roles are run by. Without
+// any, it is as it is.
+func (s *site) build(ctx context.Context, tags string) error {
+	if tags == "" {
+		return nil
+	}
+	s.program = filepath.Join(s.dir, "measure")
+	build := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", s.program, "github.com/p2pnode/p2pnode/e2e/measure")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build with %s: %w: %s", tags, err, out)
+	}
+	return nil
 }
 
 // close ends all nodes, which are asked first, and then waited for.
