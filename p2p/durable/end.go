@@ -172,7 +172,8 @@ func (e *End) CloseWrite() {
 func (e *End) Closed() bool { return e.closed }
 
 // Next returns bytes that the carrier is to be given, nil if there are none now. They
-// stay as they are until Sent is called.
+// stay as they are until Sent is called, which comes before the next Next, also where
+// that is for another carrier.
 func (e *End) Next(now time.Time) []byte {
 	if !e.attached || e.err != nil {
 		return nil
@@ -181,7 +182,7 @@ func (e *End) Next(now time.Time) []byte {
 	if len(b) == 0 {
 		return nil
 	}
-	e.out.lent = true
+	e.out.lend()
 	if e.given == e.acked {
 		e.moved = now
 	}
@@ -196,7 +197,7 @@ func (e *End) Next(now time.Time) []byte {
 
 // Sent says that the carrier of an epoch took n bytes of what Next returned.
 func (e *End) Sent(epoch uint64, n int) {
-	e.out.lent = false
+	e.out.lent = nil
 	if e.attached && epoch == e.epoch && e.err == nil {
 		e.out.sent(n)
 		e.out.drop(e.acked)

@@ -89,7 +89,7 @@ type replay struct {
 	// before that, for the rest of a frame that is not sent from its beginning.
 	at, pos int
 	head    []byte
-	lent    bool // what is there is being written
+	lent    *byte // the first of the chunk that is being written, wherever the carrier goes on
 }
 
 // own is the memory that a stream may have beyond any budget, so that none is kept
@@ -206,6 +206,13 @@ func (r *replay) next() []byte {
 	return nil
 }
 
+// lend says that what next returned is being read.
+func (r *replay) lend() {
+	if r.at < len(r.chunks) {
+		r.lent = &r.chunks[r.at].buf[0]
+	}
+}
+
 // sent moves on after n bytes of what next returned.
 func (r *replay) sent(n int) {
 	if len(r.head) > 0 {
@@ -223,7 +230,7 @@ func (r *replay) drop(before uint64) {
 		if r.at == 0 && (len(r.head) > 0 || r.pos < c.to) || c.from == c.to {
 			break // the last is of an empty one that is reserved
 		}
-		r.release(c, r.lent && r.at == 0)
+		r.release(c)
 		r.chunks[0] = chunk{}
 		r.chunks = r.chunks[1:]
 		if r.at--; r.at < 0 {
@@ -237,7 +244,7 @@ func (r *replay) drop(before uint64) {
 
 // release gives the memory of a chunk back, but not for others to use if it is just
 // being read.
-func (r *replay) release(c *chunk, lent bool) {
+func (r *replay) release(c *chunk) {
 	if len(c.buf) < minChunk {
 		return // of mark
 	}
@@ -247,7 +254,7 @@ func (r *replay) release(c *chunk, lent bool) {
 	} else {
 		r.free -= len(c.buf)
 	}
-	if !lent && !c.reserved {
+	if &c.buf[0] != r.lent && !c.reserved {
 		freeChunk(c.buf)
 	}
 }
@@ -255,7 +262,7 @@ func (r *replay) release(c *chunk, lent bool) {
 // clear frees all.
 func (r *replay) clear() {
 	for i := range r.chunks {
-		r.release(&r.chunks[i], r.lent)
+		r.release(&r.chunks[i])
 	}
 	r.chunks, r.at, r.pos, r.head = nil, 0, 0, nil
 }

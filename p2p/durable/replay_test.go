@@ -1,0 +1,43 @@
+package durable
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+// start is when all tests begin that have a time.
+var start = time.Unix(1e9, 0)
+
+// flush has an end's carrier take all that there is, and returns it.
+func flush(e *End) (wire []byte) {
+	for b := e.Next(start); b != nil; b = e.Next(start) {
+		wire = append(wire, b...)
+		e.Sent(e.Epoch(), len(b))
+	}
+	return wire
+}
+
+// What Next returned is nobody else's until Sent, though the stream has gone on with
+// another carrier and the other end has it.
+func TestLentIsKept(t *testing.T) {
+	a := Open(ID{1}, Config{})
+	a.Append(bytes.Repeat([]byte{'x'}, maxChunk-headerRoom), start)
+	lent := a.Next(start)
+	want := bytes.Clone(lent)
+	a.Append(make([]byte, 1000), start) // in a chunk of its own
+	h := a.Hello()
+	if ok, err := a.Resumed(h.Epoch, Answer{Got: maxChunk - headerRoom}, start); !ok || err != nil {
+		t.Fatalf("Resumed = %v, %v, want true", ok, err)
+	}
+	for range 100 {
+		other := Open(ID{2}, Config{})
+		for range 3 {
+			other.Append(make([]byte, maxChunk), start)
+		}
+	}
+	if !bytes.Equal(lent, want) {
+		t.Error("memory that a carrier is being given was given to others")
+	}
+	a.Sent(0, len(lent))
+}
