@@ -99,24 +99,23 @@ const own = 16 << 10
 // grow adds a chunk for n bytes of data, or a smaller one if memory is short, unless
 // that would be more than limit in all.
 func (r *replay) grow(n, limit int) bool {
-	for size := chunkSize(n); size >= minChunk; size /= 4 {
-		c := chunk{start: r.end}
-		switch {
-		case r.held > 0 && r.held+size > limit:
-			continue
-		case r.free+size <= own && size == minChunk:
-			r.free += size
-		case r.budget.take(size):
-			c.taken = true
-		default:
+	for size := chunkSize(n); ; size = max(size/4, minChunk) {
+		room := r.held == 0 || r.held+size <= limit
+		free := room && size == minChunk && r.free+size <= own
+		taken := room && !free && r.budget.take(size)
+		if !free && !taken {
+			if size == minChunk {
+				return false
+			}
 			continue
 		}
-		c.buf = newChunk(size)
-		r.chunks = append(r.chunks, c)
+		if free {
+			r.free += size
+		}
 		r.held += size
+		r.chunks = append(r.chunks, chunk{buf: newChunk(size), start: r.end, taken: taken})
 		return true
 	}
-	return false
 }
 
 // append takes in as much of p as there is memory for, as one frame at most.

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -16,6 +17,30 @@ func flush(e *End) (wire []byte) {
 		e.Sent(e.Epoch(), len(b))
 	}
 	return wire
+}
+
+// A stream that finds its budget used up by others goes on with memory of its own,
+// however much it wants at once.
+func TestOwnMemory(t *testing.T) {
+	for size := 1; size <= 1<<20; size *= 2 {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			budget := NewBudget(0, nil)
+			e := Open(ID{1}, Config{Budget: budget})
+			if n := e.Append(make([]byte, size), start); n == 0 {
+				t.Errorf("Append(%d bytes) = 0, want some", size)
+			}
+			e = Open(ID{1}, Config{Budget: budget})
+			if b := e.Reserve(size, start); len(b) == 0 {
+				t.Errorf("Reserve(%d) = %d bytes, want some", size, len(b))
+			}
+			for range 100 {
+				e.Append(make([]byte, size), start)
+			}
+			if e.Held() > own || budget.Used() != 0 {
+				t.Errorf("held %d, of the budget %d, want at most %d and 0", e.Held(), budget.Used(), own)
+			}
+		})
+	}
 }
 
 // What Next returned is nobody else's until Sent, though the stream has gone on with
