@@ -265,7 +265,7 @@ func (e *End) takeHeader(wire []byte) (int, error) {
 		e.got++
 		e.settle()
 	case kindReset:
-		e.fail(&ResetError{uint32(min(value, 1<<32-1))})
+		e.fail(&ResetError{uint32(min(value, maxCode))})
 	}
 	return n, nil
 }
@@ -429,8 +429,13 @@ func (e *End) Resumed(epoch uint64, a Answer, now time.Time) (bool, error) {
 	case a.Gone:
 		e.gone(a.Code)
 		return false, e.err
+	case a.From < e.from || a.From > e.got:
+		return false, fmt.Errorf("%w: resumed from %d, where %d to %d were to come", ErrProtocol, a.From, e.from, e.got)
 	}
-	return true, e.attach(epoch, a.Got, e.from, now)
+	if err := e.attach(epoch, a.Got, a.From, now); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // Resume has the other end go on with a carrier that began with h, and returns what it
@@ -445,8 +450,12 @@ func (e *End) Resume(h Hello, now time.Time) (Answer, bool, error) {
 	case h.Epoch <= e.epoch:
 		return Answer{}, false, nil
 	}
-	a := Answer{Got: e.got}
-	return a, true, e.attach(h.Epoch, h.Got, e.got, now)
+	// What was acknowledged after the Hello was made, and came sooner, is gone.
+	a := Answer{Got: e.got, From: max(h.Got, e.acked)}
+	if err := e.attach(h.Epoch, a.From, a.Got, now); err != nil {
+		return Answer{}, false, err
+	}
+	return a, true, nil
 }
 
 // attach goes on with a carrier. The other end has all up to theirs, and sends from

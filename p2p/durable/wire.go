@@ -40,6 +40,9 @@ const (
 	// overflowing.
 	maxOffset = 1 << 60
 
+	// maxCode bounds the codes for why a stream is over.
+	maxCode = 1<<32 - 1
+
 	// maxHeader is the length of the longest header.
 	maxHeader = binary.MaxVarintLen64
 )
@@ -136,8 +139,11 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 // An Answer is what the other end says to a Hello that resumes.
 type Answer struct {
 	Gone bool
-	Got  uint64 // the offset up to which it has the opener's bytes
 	Code uint32 // why it has ended, if it has
+
+	// The offset up to which it has the opener's bytes, and the one from which it
+	// sends its own: that of the Hello, or more if more was acknowledged since.
+	Got, From uint64
 }
 
 // Append appends the bytes of a to b.
@@ -145,7 +151,7 @@ func (a Answer) Append(b []byte) []byte {
 	if a.Gone {
 		return binary.AppendUvarint(append(b, helloGone), uint64(a.Code))
 	}
-	return binary.AppendUvarint(append(b, helloGot), a.Got)
+	return binary.AppendUvarint(binary.AppendUvarint(append(b, helloGot), a.Got), a.From)
 }
 
 // ReadAnswer reads an Answer, and not a byte more.
@@ -155,12 +161,20 @@ func ReadAnswer(r io.Reader) (a Answer, err error) {
 		return Answer{}, err
 	}
 	v, err := readUvarint(r)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Answer{}, err
+	}
+	switch {
 	case first[0] == helloGot && v <= maxOffset:
-		return Answer{Got: v}, nil
-	case first[0] == helloGone && v <= 1<<32-1:
+		from, err := readUvarint(r)
+		if err == nil && from > maxOffset {
+			err = fmt.Errorf("%w: an answer out of bounds", ErrProtocol)
+		}
+		if err != nil {
+			return Answer{}, err
+		}
+		return Answer{Got: v, From: from}, nil
+	case first[0] == helloGone && v <= maxCode:
 		return Answer{Gone: true, Code: uint32(v)}, nil
 	}
 	return Answer{}, fmt.Errorf("%w: an answer of %#x with %d", ErrProtocol, first[0], v)
