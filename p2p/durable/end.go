@@ -473,7 +473,7 @@ func (e *End) attach(epoch, theirs, ours uint64, now time.Time) error {
 	e.resumes++
 	e.epoch, e.attached, e.moved, e.timing = epoch, true, now, 0
 	e.body, e.skip = 0, e.got-ours
-	e.told = max(e.told, ours)
+	e.told = ours // it may not have heard of more
 	return nil
 }
 

@@ -59,3 +59,19 @@ func TestAckOvertakesHello(t *testing.T) {
 		t.Errorf("read %q, want %q", got, "twothree")
 	}
 }
+
+// An acknowledgement that was lost with the carrier is given again, also if no more
+// bytes come.
+func TestAckIsLostWithCarrier(t *testing.T) {
+	a, b := Open(ID{1}, Config{}), Accept(ID{1}, Config{})
+	resume(t, a, b, func() {
+		b.Append([]byte("one"), start)
+		take(t, a, flush(b))
+		a.Ack() // does not arrive
+	})
+	take(t, a, flush(b))
+	ack(t, a, b)
+	if b.Outstanding() || b.Held() != 0 {
+		t.Errorf("Outstanding = %v, Held = %d, want false, 0", b.Outstanding(), b.Held())
+	}
+}
