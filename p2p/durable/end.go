@@ -252,13 +252,19 @@ func (e *End) takeHeader(wire []byte) (int, error) {
 		if e.got+value > maxOffset {
 			return 0, fmt.Errorf("%w: more bytes than a stream may have", ErrProtocol)
 		}
+		if e.finished && value >= e.skip {
+			return 0, fmt.Errorf("%w: the end comes again, and later", ErrProtocol)
+		}
 		e.body, e.ask = int(value), kind == kindAsk
 	case kindFin:
+		if e.skip > 0 && !(e.finished && e.skip == 1) {
+			return 0, fmt.Errorf("%w: the end comes where there was data", ErrProtocol)
+		}
 		if err := e.acknowledge(value); err != nil {
 			return 0, err
 		}
 		if e.skip > 0 {
-			e.skip--
+			e.skip = 0
 			break
 		}
 		e.finished, e.urgent = true, true

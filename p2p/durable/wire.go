@@ -1,12 +1,12 @@
 package durable
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // ErrProtocol says that the other end sent what no end may send.
@@ -237,12 +237,19 @@ func ParseMessage(b []byte) (m Message, n int, err error) {
 	if len(b) <= at {
 		return Message{}, 0, nil
 	}
-	m.Kind, m.ID = b[0], ID(bytes.Clone(b[1:at]))
+	m.Kind, m.ID = b[0], ID(b[1:at])
 	v, k, err := uvarint(b[at:])
 	if err != nil || k == 0 {
 		return Message{}, 0, err
 	}
-	if m.Kind != MessageLost && v > maxOffset {
+	bound := uint64(maxCode)
+	switch m.Kind {
+	case MessageAck:
+		bound = maxOffset
+	case MessageLost:
+		bound = math.MaxUint64
+	}
+	if v > bound {
 		return Message{}, 0, fmt.Errorf("%w: a message with %d", ErrProtocol, v)
 	}
 	m.Value = v
