@@ -493,15 +493,14 @@ func (e *End) PeerReset(code uint32) { e.fail(&ResetError{code}) }
 func (e *End) Gone(code uint32) { e.gone(code) }
 
 func (e *End) gone(code uint32) {
-	if e.closed && e.finished {
+	switch {
+	case code != CodeUnknown:
+		e.fail(&ResetError{code})
+	case e.closed && e.finished:
 		e.drained() // it knows no stream that is done
-		return
-	}
-	if code == CodeUnknown {
+	default:
 		e.fail(ErrUnknown)
-		return
 	}
-	e.fail(&ResetError{code})
 }
 
 // fail ends the stream for a reason, unless it is over.
