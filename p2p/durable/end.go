@@ -298,11 +298,12 @@ func (e *End) Took(n int) int {
 		e.skip -= uint64(n)
 		return 0
 	}
-	e.got += uint64(n)
+	counted, given := mutate(n)
+	e.got += uint64(counted)
 	if e.body == 0 && e.ask {
 		e.urgent = true
 	}
-	return n
+	return given
 }
 
 // Finished tells whether all that the other end wrote has been read, and it will write
