@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"testing"
 	"time"
 )
 
@@ -62,6 +61,7 @@ type script struct {
 	opening  bool // the first Hello is yet to arrive
 	bytewise bool // writes are cut anywhere
 	acks     int  // on their way each way
+	deep     bool // too long for every day
 	budget   budget
 }
 
@@ -369,12 +369,4 @@ func (w *world) settle() error {
 		}
 	}
 	return nil
-}
-
-// outcome fails a test whose ends did not come to the same.
-func (w *world) outcome(t testing.TB) {
-	t.Helper()
-	if w.state != [2]int{done, done} {
-		t.Errorf("states %v, want both done", w.state)
-	}
 }
