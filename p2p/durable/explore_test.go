@@ -88,8 +88,13 @@ func (w *world) faults(all []step) []step {
 			add("cut behind hello", k, func(w *world, k int) error { w.left.cuts--; w.cut(k, true); return nil })
 		}
 	}
-	if e := w.ends[0]; e != nil && e.err == nil && !e.Done() && w.left.hellos > 0 {
-		add("say hello", 0, func(w *world, k int) error { w.left.hellos--; return w.hello(k) })
+	if e := w.ends[0]; e != nil && e.err == nil && !e.Done() {
+		if e.Attached() && w.left.moves > 0 {
+			add("say hello", 0, func(w *world, k int) error { w.left.moves--; return w.hello(k) })
+		}
+		if !e.Attached() && w.left.resumes > 0 {
+			add("say hello again", 0, func(w *world, k int) error { w.left.resumes--; return w.hello(k) })
+		}
 	}
 	for i, e := range w.ends {
 		if e == nil || e.err != nil || e.Done() {
@@ -185,7 +190,7 @@ func (s *search) hash(w *world, withLeft bool) uint64 {
 	s.buf = w.key(s.buf[:0])
 	if withLeft {
 		l := w.left
-		s.buf = append(s.buf, l.cuts, l.hellos, l.resets, l.restarts, l.expiries)
+		s.buf = append(s.buf, l.cuts, l.moves, l.resumes, l.resets, l.restarts, l.expiries)
 	}
 	return maphash.Bytes(s.seed, s.buf)
 }
@@ -272,34 +277,36 @@ var deep = flag.Bool("deep", false, "explore more, which takes minutes")
 func TestExplore(t *testing.T) {
 	for _, s := range []script{
 		{name: "opening", frames: [2][]int{{2}, {1}}, opening: true, bytewise: true, acks: 2},
-		{name: "a cut while it opens", frames: [2][]int{{1}, {1}}, opening: true, acks: 1, budget: budget{cuts: 1}},
-		{name: "a cut", frames: [2][]int{{2}, {1}}, acks: 1, budget: budget{cuts: 1}},
-		{name: "a cut in a write", frames: [2][]int{{1}, {2}}, bytewise: true, acks: 1, budget: budget{cuts: 1}},
-		{name: "two cuts", frames: [2][]int{{1, 1}, {}}, acks: 1, budget: budget{cuts: 2}},
-		{name: "two cuts, bytes back", frames: [2][]int{{}, {2}}, acks: 1, budget: budget{cuts: 2}},
+		{name: "a cut while it opens", frames: [2][]int{{1}, {}}, opening: true, acks: 1, budget: budget{cuts: 1, resumes: 1}},
+		{name: "a cut", frames: [2][]int{{2}, {}}, acks: 1, budget: budget{cuts: 1, resumes: 1}},
+		{name: "a cut, bytes back", frames: [2][]int{{}, {2}}, acks: 1, budget: budget{cuts: 1, resumes: 1}},
+		{name: "a cut in a write", frames: [2][]int{{1}, {1}}, bytewise: true, budget: budget{cuts: 1, resumes: 1}},
 		{name: "a cut in a long header", frames: [2][]int{{33}, {}}, budget: budget{cuts: 1}},
-		{name: "a move", frames: [2][]int{{2}, {1}}, acks: 1, budget: budget{hellos: 1}},
-		{name: "a move, several frames", frames: [2][]int{{2, 1}, {}}, acks: 1, budget: budget{hellos: 1}},
-		{name: "a move, several frames back", frames: [2][]int{{}, {2, 1}}, acks: 1, budget: budget{hellos: 1}},
-		{name: "two moves", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{hellos: 2}},
-		{name: "two moves, bytes back", frames: [2][]int{{}, {1}}, acks: 1, budget: budget{hellos: 2}},
-		{name: "a move and a cut", frames: [2][]int{{}, {1}}, acks: 1, budget: budget{hellos: 1, cuts: 1}},
-		{name: "a reset and a move", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{resets: 1, hellos: 1}},
-		{name: "a reset", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{resets: 1}},
-		{name: "two resets and a cut", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{resets: 2, cuts: 1}},
-		{name: "a restart", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{restarts: 1}},
-		{name: "a restart and a move", frames: [2][]int{{}, {1}}, acks: 1, budget: budget{restarts: 1, hellos: 1}},
-		{name: "no carrier in time", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{cuts: 1, expiries: 1}},
+		{name: "two cuts", frames: [2][]int{{1}, {1}}, budget: budget{cuts: 2, resumes: 2}},
+		{name: "two Hellos, and cuts", frames: [2][]int{{}, {1}}, budget: budget{cuts: 2, resumes: 1, moves: 1}},
+		{name: "a move", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{moves: 1}},
+		{name: "a move, several frames", frames: [2][]int{{2, 1}, {}}, acks: 1, budget: budget{moves: 1}},
+		{name: "a move, several frames back", frames: [2][]int{{}, {1, 1}}, acks: 1, budget: budget{moves: 1}},
+		{name: "two moves", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{moves: 2}},
+		{name: "two moves, bytes back", frames: [2][]int{{}, {1}}, acks: 1, budget: budget{moves: 2}},
+		{name: "a reset and a move", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{resets: 1, moves: 1}},
+		{name: "two resets and a cut", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{resets: 2, cuts: 1, resumes: 1}},
+		{name: "a restart", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{restarts: 1, resumes: 1}},
+		{name: "a restart and a move", frames: [2][]int{{}, {1}}, acks: 1, budget: budget{restarts: 1, moves: 1}},
+		{name: "no carrier in time", frames: [2][]int{{1}, {}}, acks: 1, budget: budget{cuts: 1, resumes: 1, expiries: 1}},
 
-		{name: "moves and cuts", frames: [2][]int{{1, 1}, {1}}, acks: 1, budget: budget{hellos: 1, cuts: 1}, deep: true},
-		{name: "three moves", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{hellos: 3}, deep: true},
-		{name: "three cuts", frames: [2][]int{{2}, {1}}, acks: 1, bytewise: true, budget: budget{cuts: 3}, deep: true},
-		{name: "a move, six bytes each way", frames: [2][]int{{3, 2, 1}, {3, 2, 1}}, budget: budget{hellos: 1}, deep: true},
+		{name: "more bytes and a cut", frames: [2][]int{{2, 1}, {1}}, acks: 1, budget: budget{cuts: 1, resumes: 1}, deep: true},
+		{name: "more bytes and a move", frames: [2][]int{{1}, {2, 1}}, acks: 1, budget: budget{moves: 1}, deep: true},
+		{name: "a move and a cut", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{moves: 1, cuts: 1, resumes: 1}, deep: true},
+		{name: "three moves", frames: [2][]int{{1}, {1}}, acks: 1, budget: budget{moves: 3}, deep: true},
+		{name: "three cuts", frames: [2][]int{{1}, {1}}, bytewise: true, budget: budget{cuts: 3, resumes: 3}, deep: true},
+		{name: "six bytes each way and a move", frames: [2][]int{{3, 2, 1}, {3, 2, 1}}, budget: budget{moves: 1}, deep: true},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			if s.deep && !*deep {
 				t.Skip("takes minutes: -deep")
 			}
+			t.Parallel()
 			began := time.Now()
 			x := &search{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, fair: map[uint64]struct{}{}}
 			w := newWorld(&s)

@@ -52,7 +52,7 @@ type world struct {
 }
 
 // budget is what may still go wrong.
-type budget struct{ cuts, hellos, resets, restarts, expiries byte }
+type budget struct{ cuts, moves, resumes, resets, restarts, expiries byte }
 
 // script is what the ends write, in frames of so many bytes, before they close.
 type script struct {
@@ -226,6 +226,7 @@ func (w *world) arrive(k int) error {
 		}
 		return nil
 	}
+	w.faulty = w.faulty || w.state[1] == never // the first Hello is late, or lost
 	answer, ok := Answer{Gone: true, Code: CodeUnknown}, true
 	if e := w.ends[1]; e != nil {
 		var err error
