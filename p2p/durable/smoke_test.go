@@ -29,9 +29,8 @@ type side struct {
 
 // A pipe is a carrier, with the acknowledgements that go the same way.
 type pipe struct {
-	wire   [2][]byte
-	acks   [2][]uint64
-	broken bool
+	wire [2][]byte
+	acks [2][]uint64
 }
 
 // A ride is two ends between which all happens by chance.
