@@ -25,7 +25,8 @@ var mayImport = map[string][]string{
 	"p2p/portmap":             {}, // asks a router, and knows nothing of what the ports are for
 	"p2p/portmap/portmaptest": {},
 	"p2p/lan":                 {}, // finds peers, and knows neither nodes nor meshes
-	"p2p":                     {"p2p/durable", "p2p/unixsock", "p2p/kernel", "p2p/netwatch", "p2p/portmap", "p2p/lan"},
+	"p2p/durable":             {}, // a machine, which knows of no connection
+	"p2p":                     {"p2p/unixsock", "p2p/kernel", "p2p/netwatch", "p2p/portmap", "p2p/lan", "p2p/durable"},
 	"p2p/p2ptest":             {"p2p"},
 	"dht":                     {"p2p"},
 	"overlay/wire":            {}, // what members say is written down below the mesh,
