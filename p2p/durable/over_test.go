@@ -69,3 +69,47 @@ func TestGone(t *testing.T) {
 		}
 	}
 }
+
+// The end of a carrier says that the other end has all only where it could have.
+func TestDrained(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, a, b *End)
+		done bool
+	}{
+		{"all was sent and read", func(t *testing.T, a, b *End) {
+			a.CloseWrite()
+			flush(a)
+			b.CloseWrite()
+			take(t, a, flush(b))
+		}, true},
+		{"the end is still to be sent", func(t *testing.T, a, b *End) {
+			a.CloseWrite()
+			b.CloseWrite()
+			take(t, a, flush(b))
+		}, false},
+		{"this end has not closed", func(t *testing.T, a, b *End) {
+			b.CloseWrite()
+			take(t, a, flush(b))
+		}, false},
+		{"the other end has not closed", func(_ *testing.T, a, _ *End) {
+			a.CloseWrite()
+			flush(a)
+		}, false},
+		{"the carrier is lost", func(t *testing.T, a, b *End) {
+			a.CloseWrite()
+			flush(a)
+			b.CloseWrite()
+			take(t, a, flush(b))
+			a.Lost(0, start)
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := Open(ID{1}, Config{}), Accept(ID{1}, Config{})
+			tt.do(t, a, b)
+			if a.Drained(); a.Done() != tt.done || a.Err() != nil {
+				t.Errorf("Done = %v, Err = %v, want %v", a.Done(), a.Err(), tt.done)
+			}
+		})
+	}
+}
