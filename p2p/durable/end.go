@@ -151,9 +151,9 @@ func (e *End) starve(now time.Time) {
 }
 
 // frameKind has a frame acknowledged at once where a quarter of what may be held has
-// gone out since the last.
+// gone out since the last, and each while memory is short.
 func (e *End) frameKind(n int) int {
-	if e.toAsk += n; e.toAsk < e.limit/4 {
+	if e.toAsk += n; e.toAsk < e.limit/4 && !e.out.short {
 		return kindData
 	}
 	e.toAsk = 0

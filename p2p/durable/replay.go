@@ -83,6 +83,7 @@ type replay struct {
 	chunks []chunk // oldest first
 	held   int     // bytes of memory
 	free   int     // of them not taken of the budget
+	short  bool    // the budget had no room
 	end    uint64  // the offset behind the last frame
 
 	// Where the carrier goes on: the first byte that it was not given. head comes
@@ -102,7 +103,10 @@ func (r *replay) grow(n, limit int) bool {
 	for size := chunkSize(n); ; size = max(size/4, minChunk) {
 		room := r.held == 0 || r.held+size <= limit
 		free := room && size == minChunk && r.free+size <= own
-		taken := room && !free && r.budget.take(size)
+		if room && !free {
+			r.short = !r.budget.take(size)
+		}
+		taken := room && !free && !r.short
 		if !free && !taken {
 			if size == minChunk {
 				return false

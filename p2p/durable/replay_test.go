@@ -66,3 +66,45 @@ func TestLentIsKept(t *testing.T) {
 	}
 	a.Sent(0, len(lent))
 }
+
+// A stream without room in the budget does not wait, with the little that it has, for
+// acknowledgements that nobody has asked for.
+func TestShortMemoryAsks(t *testing.T) {
+	for _, size := range []int{100, 64 << 10} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			a, b := Open(ID{1}, Config{Budget: NewBudget(0, nil)}), Accept(ID{1}, Config{})
+			waited := 0
+			for sent := 0; sent < 1<<20; {
+				for n := 1; n > 0; sent += n {
+					n = a.Append(make([]byte, size), start)
+				}
+				take(t, b, flush(a))
+				if _, urgent := b.AckDue(); !urgent {
+					waited++
+				}
+				ack(t, b, a)
+			}
+			if waited > 1 {
+				t.Errorf("waited %d times, want once at most", waited)
+			}
+		})
+	}
+}
+
+// A quarter of what may be held is acknowledged at once, and less is not.
+func TestQuarterAsks(t *testing.T) {
+	a, b := Open(ID{1}, Config{}), Accept(ID{1}, Config{})
+	for sent := 0; ; {
+		sent += a.Append(make([]byte, 1000), start)
+		take(t, b, flush(a))
+		if _, urgent := b.AckDue(); urgent != (sent >= firstLimit/4) {
+			t.Fatalf("after %d bytes urgent = %v", sent, urgent)
+		} else if urgent {
+			break
+		}
+	}
+	ack(t, b, a)
+	if due, urgent := b.AckDue(); due || urgent {
+		t.Errorf("AckDue = %v, %v, want false, false", due, urgent)
+	}
+}
