@@ -107,8 +107,8 @@ func TestDrained(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a, b := Open(ID{1}, Config{}), Accept(ID{1}, Config{})
 			tt.do(t, a, b)
-			if a.Drained(); a.Done() != tt.done || a.Err() != nil {
-				t.Errorf("Done = %v, Err = %v, want %v", a.Done(), a.Err(), tt.done)
+			if a.Drained(); a.Done() != tt.done || a.Told() != tt.done || a.Err() != nil {
+				t.Errorf("Done = %v, Told = %v, Err = %v, want %v", a.Done(), a.Told(), a.Err(), tt.done)
 			}
 		})
 	}

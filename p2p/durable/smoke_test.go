@@ -21,6 +21,7 @@ type side struct {
 	*End
 	total, wrote, read int
 	link               *pipe
+	reserved           []byte
 
 	lent  []byte // being written to
 	onto  *pipe
@@ -167,6 +168,15 @@ func (r *ride) move() error {
 }
 
 func (r *ride) write(s *side) error {
+	if p := s.reserved; p != nil {
+		want := pattern[s.wrote%len(pattern):]
+		n := r.IntN(min(len(want), s.total-s.wrote, r.chunk, len(p)) + 1)
+		copy(p, want[:n])
+		s.Commit(n)
+		s.wrote += n
+		s.reserved = nil
+		return nil
+	}
 	if s.wrote == s.total {
 		s.CloseWrite()
 		return nil
@@ -177,12 +187,7 @@ func (r *ride) write(s *side) error {
 		s.wrote += s.Append(want[:n], r.now)
 		return nil
 	}
-	if p := s.Reserve(n, r.now); p != nil {
-		n = r.IntN(min(n, len(p)) + 1)
-		copy(p, want[:n])
-		s.Commit(n)
-		s.wrote += n
-	}
+	s.reserved = s.Reserve(n, r.now)
 	return nil
 }
 
