@@ -108,3 +108,21 @@ func TestQuarterAsks(t *testing.T) {
 		t.Errorf("AckDue = %v, %v, want false, false", due, urgent)
 	}
 }
+
+// The end of what an end writes finds room however full the memory is.
+func TestEndFindsRoom(t *testing.T) {
+	for rest := range maxHeader + 2 {
+		a, b := Open(ID{1}, Config{Budget: NewBudget(0, nil)}), Accept(ID{1}, Config{})
+		b.Append(make([]byte, minChunk), start)
+		take(t, a, flush(b)) // so that the frame of the end has several bytes
+		for range own/minChunk - 1 {
+			a.Append(make([]byte, minChunk-headerRoom), start)
+		}
+		a.Append(make([]byte, minChunk-headerRoom-rest), start)
+		a.CloseWrite()
+		wire := flush(a)
+		if n := len(take(t, b, wire)); n != own-own/minChunk*headerRoom-rest || !b.Finished() {
+			t.Errorf("with %d bytes to spare %d were read, Finished = %v, want %d, true", rest, n, b.Finished(), own-own/minChunk*headerRoom-rest)
+		}
+	}
+}
