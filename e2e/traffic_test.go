@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/p2pnode/p2pnode/e2e/lab"
 )
 
 // startPair starts two nodes: alice exposes an address as web, and bob has a
@@ -53,14 +55,7 @@ func TestDownloadThroughForward(t *testing.T) {
 // ssh and rsync are what people use such a thing for.
 func TestSSHAndRsyncThroughForward(t *testing.T) {
 	needs(t, "ssh", "ssh-keygen", "rsync")
-	sshd, err := exec.LookPath("sshd")
-	if err != nil {
-		sshd = "/usr/sbin/sshd"
-	}
-	if _, err := os.Stat(sshd); err != nil {
-		skip(t, "sshd is not installed")
-	}
-	server, key := startSSHD(t, sshd)
+	server, key := startSSHD(t, nil)
 	bob, forward := startPair(t, server)
 	identity := []string{"-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"}
 	options := append(slices.Clone(identity), "-p", port(forward))
@@ -86,8 +81,15 @@ func TestSSHAndRsyncThroughForward(t *testing.T) {
 	}
 }
 
-// startSSHD runs an sshd of the test's own.
-func startSSHD(t *testing.T, sshd string) (addr, key string) {
+// startSSHD runs an sshd of the test's own, on this machine or one of a lab.
+func startSSHD(t *testing.T, h *lab.Host) (addr, key string) {
+	sshd, err := exec.LookPath("sshd")
+	if err != nil {
+		sshd = "/usr/sbin/sshd"
+	}
+	if _, err := os.Stat(sshd); err != nil {
+		skip(t, "sshd is not installed")
+	}
 	dir := t.TempDir()
 	key = filepath.Join(dir, "key")
 	for _, k := range []string{key, filepath.Join(dir, "host")} {
@@ -107,12 +109,28 @@ func startSSHD(t *testing.T, sshd string) (addr, key string) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startServer(t, exec.Command(sshd, "-D", "-e", "-f", config), addr)
+	args := []string{"-D", "-e", "-f", config}
+	if h == nil {
+		startServer(t, exec.Command(sshd, args...), addr)
+	} else {
+		startServerAt(t, h, h.Command(context.Background(), sshd, args...), addr)
+	}
 	return addr, key
 }
 
 // startServer runs a server until the test ends, and waits until it listens.
 func startServer(t *testing.T, cmd *exec.Cmd, addr string) {
+	t.Helper()
+	awaitServer(t, cmd, addr, func(try func() error) error { return try() })
+}
+
+// startServerAt is startServer on a machine of a lab.
+func startServerAt(t *testing.T, h *lab.Host, cmd *exec.Cmd, addr string) {
+	t.Helper()
+	awaitServer(t, cmd, addr, h.Do)
+}
+
+func awaitServer(t *testing.T, cmd *exec.Cmd, addr string, do func(func() error) error) {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -132,11 +150,13 @@ func startServer(t *testing.T, cmd *exec.Cmd, addr string) {
 			t.Fatalf("%s: %v: %s", cmd.Path, err, stderr.Bytes())
 		default:
 		}
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
+		return do(func() error {
+			c, err := net.Dial("tcp", addr)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		}) == nil
 	})
 }
 
