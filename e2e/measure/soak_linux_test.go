@@ -2,10 +2,16 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"testing"
 	"time"
 
 	"github.com/p2pnode/p2pnode/e2e/lab"
+)
+
+var (
+	soakFor  = flag.Duration("soak", 4*time.Minute, "how long TestSoak has faults happen")
+	soakSeed = flag.Uint64("soakseed", uint64(time.Now().Unix()), "what TestSoak's faults follow from")
 )
 
 // soakRate is little, so that other tests have the machine.
@@ -39,6 +45,18 @@ func TestSoakWithoutFaults(t *testing.T) {
 	quiet := pace{first: time.Hour, last: 2 * time.Hour, down: time.Second, stop: time.Second}
 	if _, err := soakIn(t, soak{long: 5 * time.Second, seed: 1, pace: quiet}); err != nil {
 		t.Error(err)
+	}
+}
+
+// Streams go through a hundred faults and more without a gap, a repeat or an end.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	figures, err := soakIn(t, soak{long: *soakFor, seed: *soakSeed, pace: briskPace})
+	if err != nil {
+		t.Fatalf("seed %d: %v", *soakSeed, err)
+	}
+	if least := 100 * soakFor.Minutes() / 4; figures[0].Values[0] < least {
+		t.Errorf("%v faults in %v, want at least %.0f", figures[0].Values, *soakFor, least)
 	}
 }
 
