@@ -112,8 +112,8 @@ func (n *Node) receiveCarrier(c network.Conn, raw network.MuxedStream) {
 	}
 	d := n.durables.find(c.RemotePeer(), h.ID)
 	if d == nil {
-		answerHello(raw, durable.Answer{Gone: true, Code: durable.CodeUnknown})
-		_ = raw.Close() // it is the peer's turn
+		_ = answerHello(raw, durable.Answer{Gone: true, Code: n.durables.whyEnded(c.RemotePeer(), h.ID)}) // or it asks again
+		_ = raw.Close()                                                                                   // it is the peer's turn
 		return
 	}
 	d.resume(&durableCarrier{epoch: h.Epoch, conn: c, raw: raw}, h)

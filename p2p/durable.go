@@ -47,6 +47,7 @@ type durableStream struct {
 	readDeadline, writeDeadline time.Time
 
 	resetBy *durable.ResetError // the peer gave it up, behind what is under way
+	code    uint32              // with which this end gave it up; CodeUnknown if not
 	expiry  *time.Timer         // until the time limit, while there is no carrier
 	watched bool                // see durables.watch
 	moves   int
@@ -525,11 +526,24 @@ func (d *durableStream) ResetWithError(code network.StreamErrorCode) error {
 	return nil
 }
 
+// codeLocked returns the code for why this end has given the stream up, CodeUnknown if
+// it has not.
+func (d *durableStream) codeLocked() uint32 {
+	switch {
+	case d.code != durable.CodeUnknown:
+		return d.code
+	case errors.Is(d.end.Err(), durable.ErrTimeLimit):
+		return durable.CodeTimeLimit
+	}
+	return durable.CodeUnknown
+}
+
 // failLocked ends the stream for a reason, and tells the peer.
 func (d *durableStream) failLocked(why error, code uint32) {
 	if d.gone || d.end.Done() {
 		return
 	}
+	d.code = code
 	inOrder := d.carrier != nil && !d.carrier.stopped && !d.sending && !d.end.Pending()
 	d.end.Reset(why)
 	c := d.carrier

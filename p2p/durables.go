@@ -36,9 +36,21 @@ type durables struct {
 	mu      sync.Mutex // guards the fields below; taken after that of a stream
 	peers   map[peer.ID]*durablePeer
 	links   map[string]*notes // by the connection's ID
+	ended   map[endedKey]uint32
+	oldest  []endedKey // of ended
 	watched map[*durableStream]struct{}
 	closing bool
 }
+
+// What streams that this end has given up are remembered with the code for, so that a
+// peer that did not hear of it is told why when it asks for them.
+type endedKey struct {
+	peer peer.ID
+	id   durable.ID
+}
+
+// maxEnded bounds how many.
+const maxEnded = 1 << 12
 
 // A durablePeer is what there is of one peer.
 type durablePeer struct {
@@ -51,7 +63,7 @@ type durablePeer struct {
 func newDurables(n *Node, c Config) *durables {
 	return &durables{
 		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil),
-		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, watched: map[*durableStream]struct{}{},
+		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{},
 	}
 }
 
@@ -91,7 +103,7 @@ func (ds *durables) add(id peer.ID, sid durable.ID, proto string, opener bool) (
 	case len(p.streams) >= maxPeerStreams:
 		return nil, errManyStreams
 	}
-	d := &durableStream{node: ds.node, peer: id, id: sid, proto: proto, opener: opener, began: time.Now()}
+	d := &durableStream{node: ds.node, peer: id, id: sid, proto: proto, opener: opener, began: time.Now(), code: durable.CodeUnknown}
 	c := durable.Config{Limit: ds.limit, Budget: p.budget}
 	if d.end = durable.Accept(sid, c); opener {
 		d.end = durable.Open(sid, c)
@@ -118,12 +130,34 @@ func (ds *durables) forget(d *durableStream) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.watched, d)
+	if code := d.codeLocked(); code != durable.CodeUnknown {
+		ds.rememberLocked(endedKey{d.peer, d.id}, code)
+	}
 	if p := ds.peers[d.peer]; p != nil {
 		delete(p.streams, d.id)
 		if len(p.streams) == 0 && !p.moving {
 			delete(ds.peers, d.peer)
 		}
 	}
+}
+
+func (ds *durables) rememberLocked(k endedKey, code uint32) {
+	if len(ds.oldest) == maxEnded {
+		delete(ds.ended, ds.oldest[0])
+		ds.oldest = ds.oldest[1:]
+	}
+	ds.ended[k] = code
+	ds.oldest = append(ds.oldest, k)
+}
+
+// whyEnded returns the code that a peer is told for a stream that there is not.
+func (ds *durables) whyEnded(id peer.ID, sid durable.ID) uint32 {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if code, ok := ds.ended[endedKey{id, sid}]; ok {
+		return code
+	}
+	return durable.CodeUnknown
 }
 
 // of returns the streams to a peer.

@@ -31,9 +31,6 @@ const (
 	// for it.
 	ackDelay = 250 * time.Millisecond
 
-	// notePatience is how long a peer may take to take in notes.
-	notePatience = time.Second
-
 	// maxNotes bounds what waits to be told. What is lost of it is found out when a
 	// stream is resumed.
 	maxNotes = 1 << 14
@@ -122,28 +119,33 @@ func (l *notes) write() {
 		for _, m := range queue {
 			b = m.Append(b)
 		}
-		if len(b) > 0 {
-			l.put(b)
+		if len(b) == 0 {
+			continue
+		}
+		if err := l.put(b); err != nil && !l.conn.IsClosed() {
+			l.node.log.Debug("connection takes no notes", "peer", l.conn.RemotePeer(), "addr", l.conn.RemoteMultiaddr(), "err", err)
+			_ = l.conn.Close() // which ends this
 		}
 	}
 }
 
-// put writes notes. If they can't be, streams will be resumed, and that tells all.
-func (l *notes) put(b []byte) {
+// put writes notes. Where they can't be told the connection is of no use: streams will
+// be resumed on another, and that tells all.
+func (l *notes) put(b []byte) error {
 	if l.raw == nil {
-		ctx, cancel := context.WithTimeout(l.node.life, notePatience)
+		ctx, cancel := context.WithTimeout(l.node.life, helloPatience)
+		defer cancel()
 		raw, err := l.node.openRaw(ctx, l.conn, noteProtocol, nil)
-		cancel()
 		if err != nil {
-			return
+			return orCause(ctx, err)
 		}
 		l.raw = raw
 	}
-	_ = l.raw.SetWriteDeadline(time.Now().Add(helloPatience))
-	if _, err := l.raw.Write(b); err != nil {
-		_ = l.raw.Reset() // it is broken
-		l.raw = nil
+	err := l.raw.SetWriteDeadline(time.Now().Add(helloPatience))
+	if err == nil {
+		_, err = l.raw.Write(b)
 	}
+	return err
 }
 
 // settle waits until the peer has taken in what it was told, which an answer on the
@@ -213,7 +215,7 @@ func (n *Node) takeNote(c network.Conn, m durable.Message) {
 	d := n.durables.find(c.RemotePeer(), m.ID)
 	if d == nil {
 		if m.Kind == durable.MessageLost {
-			n.durables.notes(c).send(durable.Message{Kind: durable.MessageGone, ID: m.ID, Value: durable.CodeUnknown})
+			n.durables.notes(c).send(durable.Message{Kind: durable.MessageGone, ID: m.ID, Value: uint64(n.durables.whyEnded(c.RemotePeer(), m.ID))})
 		}
 		return
 	}
