@@ -24,8 +24,8 @@ func (e *ResetError) Error() string { return fmt.Sprintf("reset by the peer with
 
 // How much an end holds of what is not acknowledged.
 const (
-	firstLimit = 1 << 20  // to begin with
-	lastLimit  = 32 << 20 // at most: 1 Gbit/s at 250 ms
+	firstLimit = 512 << 10 // to begin with: more leaves the processor's cache
+	lastLimit  = 32 << 20  // at most: 1 Gbit/s at 250 ms
 )
 
 // stallAfter is how long the other end may leave bytes unacknowledged before the
@@ -150,10 +150,10 @@ func (e *End) starve(now time.Time) {
 	}
 }
 
-// frameKind has a frame acknowledged at once where a quarter of what may be held has
+// frameKind has a frame acknowledged at once where half of what may be held has
 // gone out since the last, and each while memory is short.
 func (e *End) frameKind(n int) int {
-	if e.toAsk += n; e.toAsk < e.limit/4 && !e.out.short {
+	if e.toAsk += n; e.toAsk < e.limit/2 && !e.out.short {
 		return kindData
 	}
 	e.toAsk = 0

@@ -91,13 +91,13 @@ func TestShortMemoryAsks(t *testing.T) {
 	}
 }
 
-// A quarter of what may be held is acknowledged at once, and less is not.
+// Half of what may be held is acknowledged at once, and less is not.
 func TestQuarterAsks(t *testing.T) {
 	a, b := Open(ID{1}, Config{}), Accept(ID{1}, Config{})
 	for sent := 0; ; {
 		sent += a.Append(make([]byte, 1000), start)
 		take(t, b, flush(a))
-		if _, urgent := b.AckDue(); urgent != (sent >= firstLimit/4) {
+		if _, urgent := b.AckDue(); urgent != (sent >= firstLimit/2) {
 			t.Fatalf("after %d bytes urgent = %v", sent, urgent)
 		} else if urgent {
 			break
