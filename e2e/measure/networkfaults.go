@@ -202,6 +202,7 @@ func (p *pair) settle(ctx context.Context, relayed bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*networkPatience)
 	defer cancel()
+	seen := map[string]int{} // how often each path was there
 	for since := time.Now(); time.Since(since) < 6*time.Second; {
 		for _, way := range []struct {
 			from, to *node
@@ -211,15 +212,13 @@ func (p *pair) settle(ctx context.Context, relayed bool) error {
 			if err == nil {
 				err = firstByteAt(ctx, way.socket)
 			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("%s and %s did not get a path that is %s, but %s: %w", p.a.name, p.b.name, want, path, ctx.Err())
-			}
+			seen[path]++
 			if err != nil || path != want {
 				since = time.Now()
 			}
 		}
 		if err := wait(ctx, 200*time.Millisecond); err != nil {
-			return err
+			return fmt.Errorf("%s and %s did not get a path that is %s and lasts, but %v: %w", p.a.name, p.b.name, want, seen, err)
 		}
 	}
 	return nil
