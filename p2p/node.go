@@ -156,6 +156,9 @@ func newNode(c Config) (*Node, error) {
 				n.local.removed(u)
 				n.noteEnd(c.RemotePeer(), u.Err())
 			}
+			if ip, ok := ipOf(c); ok && pathTo(c.RemoteMultiaddr()) != PathRelay {
+				n.upgrades.probes.lost(ip, time.Now())
+			}
 			n.notePath(c, "connection lost")
 			n.change()
 			n.durables.connClosed(c)

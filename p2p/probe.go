@@ -48,6 +48,7 @@ type prober struct {
 	mu    sync.Mutex
 	spent map[any]*probeCount // by peer.ID, netip.Addr and netip.AddrPort
 	swept time.Time           // when what is over was last dropped
+	left  map[netip.Addr]time.Time
 }
 
 type probeCount struct {
@@ -55,7 +56,9 @@ type probeCount struct {
 	sent  int
 }
 
-func newProber() *prober { return &prober{spent: map[any]*probeCount{}} }
+func newProber() *prober {
+	return &prober{spent: map[any]*probeCount{}, left: map[netip.Addr]time.Time{}}
+}
 
 // take returns how many of the wanted packets may be sent to an address on a peer's
 // word, and counts them. If a connection came of the IP address, known is true and
@@ -113,9 +116,35 @@ func (p *prober) reached(to netip.AddrPort) {
 	delete(p.spent, to.Addr())
 }
 
-// isAt tells whether a peer is connected to from an IP address, so that it is no
-// bystander's.
+// probeLeft is for how long the IP address of a connection that was lost is not taken
+// for a bystander's: a router that has forgotten its connections makes it hard enough to
+// get there again.
+const probeLeft = 10 * time.Minute
+
+// lost takes in that a connection to an IP address is gone.
+func (p *prober) lost(ip netip.Addr, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.left) >= maxProbed {
+		clear(p.left)
+	}
+	p.left[ip] = now
+}
+
+// wasAt tells whether there was a connection to an IP address lately.
+func (p *prober) wasAt(ip netip.Addr, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.left[ip]
+	return ok && now.Sub(at) < probeLeft
+}
+
+// isAt tells whether a peer is connected to from an IP address, or was a moment ago, so
+// that it is no bystander's.
 func (n *Node) isAt(ip netip.Addr) bool {
+	if n.upgrades.probes.wasAt(ip, time.Now()) {
+		return true
+	}
 	for _, c := range n.kit.swarm.Conns() {
 		if at, ok := ipOf(c); ok && at == ip && pathTo(c.RemoteMultiaddr()) != PathRelay {
 			return true

@@ -138,3 +138,34 @@ func TestDialFor(t *testing.T) {
 		}
 	}
 }
+
+// Where a connection was lost a moment ago there is no bystander.
+func TestProberRemembersPeers(t *testing.T) {
+	p, now := newProber(), time.Unix(1e9, 0)
+	ip := netip.MustParseAddr("203.0.113.7")
+	p.lost(ip, now)
+	for _, tt := range []struct {
+		name  string
+		ip    netip.Addr
+		after time.Duration
+		want  bool
+	}{
+		{"at once", ip, 0, true},
+		{"while it is remembered", ip, probeLeft - 1, true},
+		{"later", ip, probeLeft, false},
+		{"another address", ip.Next(), 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := p.wasAt(tt.ip, now.Add(tt.after)); got != tt.want {
+				t.Errorf("wasAt = %v, want %v", got, tt.want)
+			}
+		})
+	}
+	for range 2 * maxProbed {
+		ip = ip.Next()
+		p.lost(ip, now)
+	}
+	if got := len(p.left); got > maxProbed {
+		t.Errorf("%d addresses are remembered, want at most %d", got, maxProbed)
+	}
+}

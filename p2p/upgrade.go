@@ -118,6 +118,7 @@ type upgrades struct {
 	last       map[peer.ID]Upgrade
 	following  map[peer.ID]int // by peers that lead
 	followedAt map[peer.ID]time.Time
+	leading    map[peer.ID]bool // peers that this end has told to try now
 	probes     *prober
 }
 
@@ -136,7 +137,7 @@ type Upgrade struct {
 }
 
 func newUpgrades(n *Node) *upgrades {
-	return &upgrades{node: n, loops: map[peer.ID]*upgradeLoop{}, last: map[peer.ID]Upgrade{}, following: map[peer.ID]int{}, followedAt: map[peer.ID]time.Time{}, probes: newProber()}
+	return &upgrades{node: n, loops: map[peer.ID]*upgradeLoop{}, last: map[peer.ID]Upgrade{}, following: map[peer.ID]int{}, followedAt: map[peer.ID]time.Time{}, leading: map[peer.ID]bool{}, probes: newProber()}
 }
 
 // Upgraded returns how the last search for a better connection to a peer went, and
@@ -290,6 +291,10 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 		return here, there, err
 	}
 	rtt = max(rtt-there.took, 0)
+	if !u.mayLead(c.RemotePeer(), time.Now()) {
+		return here, there, errBothLead
+	}
+	defer u.led(c.RemotePeer())
 	client := clientRole(here, there, tries)
 	if err := sendMessage(s, []byte{map[bool]byte{true: 0, false: 1}[client]}, nil); err != nil {
 		return here, there, orCause(ctx, err)
@@ -300,8 +305,34 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
 	ctx, cancel := context.WithTimeout(ctx, tryFor(rtt))
 	defer cancel()
-	u.attempt(ctx, c.RemotePeer(), there, client, fresh)
+	u.attempt(ctx, c.RemotePeer(), there, client, fresh, nil)
 	return here, there, nil
+}
+
+var errBothLead = errors.New("the peer looks for a better path itself")
+
+// followFor is how long this end leaves it to a peer that has begun. In that time a try
+// is over, or has not come about.
+const followFor = upgradeTryLeast + 500*time.Millisecond
+
+// mayLead tells whether the peer may be told to try now, and if so notes it. Where both
+// ends lead, the one with the smaller ID does: what two tries at once cost would be
+// missing for later ones, see maxProbes.
+func (u *upgrades) mayLead(id peer.ID, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.following[id] > 0 && id < u.node.id && now.Sub(u.followedAt[id]) < followFor {
+		return false
+	}
+	u.leading[id] = true
+	return true
+}
+
+// led takes in that the try is over.
+func (u *upgrades) led(id peer.ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.leading, id)
 }
 
 // tryFor returns how long the end that leads tries: ten round trips, which are those
@@ -417,7 +448,7 @@ func (u *upgrades) follow(s *Stream) error {
 		return cmp.Or(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
-	u.attempt(ctx, s.Peer(), there, data[0] == 1, fresh)
+	u.attempt(ctx, s.Peer(), there, data[0] == 1, fresh, u.staleTo(s.Peer()))
 	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
 	u.mu.Lock()
 	done.Tries = u.last[s.Peer()].Tries + 1
@@ -442,7 +473,7 @@ var errUpgradesTooOften = errors.New("asks too often for a better path")
 func (u *upgrades) mayFollow(id peer.ID, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.following[id] >= maxFollowing || now.Sub(u.followedAt[id]) < followEvery {
+	if u.leading[id] || u.following[id] >= maxFollowing || now.Sub(u.followedAt[id]) < followEvery {
 		return false
 	}
 	if len(u.followedAt) > maxMeters {
@@ -504,11 +535,40 @@ func byUse(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
 	return sorted
 }
 
+// staleTo returns the connections to a peer that are better than one through a relay,
+// and of which the peer, since it looks for one, does not know any more. What an
+// exchange before this one has brought is none of them.
+func (u *upgrades) staleTo(id peer.ID) (out []network.Conn) {
+	for _, c := range u.node.kit.swarm.ConnsToPeer(id) {
+		if !c.IsClosed() && unixConn(c) == nil && pathTo(c.RemoteMultiaddr()) < PathRelay && time.Since(c.Stat().Opened) > upgradeTry {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// improved tells whether there is a connection to a peer that is better than one through
+// a relay, and none of those that are stale, or none at all any more.
+func (u *upgrades) improved(id peer.ID, stale []network.Conn) bool {
+	all := u.node.kit.swarm.ConnsToPeer(id)
+	for _, c := range all {
+		if !c.IsClosed() && pathTo(c.RemoteMultiaddr()) < PathRelay && !slices.Contains(stale, c) {
+			return true
+		}
+	}
+	return len(all) == 0
+}
+
 // attempt tries all of a peer's addresses at the same time as the peer tries this
-// node's, until there is a connection that is better than one through a relay.
-func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool, fresh *freshPort) {
-	if u.node.PathTo(id) != PathRelay {
+// node's, until there is a connection that is better than one through a relay, besides
+// those that are stale.
+func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool, fresh *freshPort, stale []network.Conn) {
+	if u.improved(id, stale) {
 		return
+	}
+	var checked sync.WaitGroup
+	for _, c := range stale {
+		checked.Go(func() { _ = u.node.check(u.node.life, c) }) // it is closed, and that is told
 	}
 	ctx, cancel := context.WithTimeout(ctx, upgradeTry)
 	defer cancel()
@@ -533,9 +593,12 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 	}
 	for {
 		changed := u.node.connsChanged()
-		if p := u.node.PathTo(id); p != PathRelay {
+		if u.improved(id, stale) {
 			cancel()
-			u.node.start(func() { u.leaveRelay(id) })
+			u.node.start(func() {
+				checked.Wait()
+				u.leaveRelay(id)
+			})
 			return
 		}
 		select {

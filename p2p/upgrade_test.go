@@ -401,6 +401,40 @@ func TestMayFollow(t *testing.T) {
 	}
 }
 
+// Where both ends lead, one of them gives way.
+func TestMayLead(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, tt := range []struct {
+		name    string
+		peer    peer.ID
+		follows bool // whether the peer has begun
+		after   time.Duration
+		want    bool
+	}{
+		{"nobody else leads", "a", false, 0, true},
+		{"one with a smaller ID does", "a", true, 0, false},
+		{"one with a larger ID does", "z", true, 0, true},
+		{"one has for so long that nothing will come of it", "a", true, followFor, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUpgrades(&Node{id: "m"})
+			if tt.follows && !u.mayFollow(tt.peer, now) {
+				t.Fatal("mayFollow = false, want true")
+			}
+			if got := u.mayLead(tt.peer, now.Add(tt.after)); got != tt.want {
+				t.Errorf("mayLead = %v, want %v", got, tt.want)
+			}
+			if got := u.mayFollow(tt.peer, now.Add(time.Hour)); got == tt.want {
+				t.Errorf("mayFollow meanwhile = %v, want %v", got, !tt.want)
+			}
+			u.led(tt.peer)
+			if !u.mayFollow(tt.peer, now.Add(2*time.Hour)) && tt.want {
+				t.Error("mayFollow afterwards = false, want true")
+			}
+		})
+	}
+}
+
 // A peer that names somebody else's addresses as its own has that one sent no more
 // than ten packets, however often it tries, whatever the roles are and whoever leads.
 func TestLiarCantFloodABystander(t *testing.T) {
