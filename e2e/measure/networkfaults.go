@@ -20,6 +20,8 @@ type fault struct {
 	// relayed has the two in places between which there is a relay only.
 	relayed bool
 	happen  func(context.Context, *network, *pair) error
+	// mend, if there is one, makes good for the next round what is gone for ever.
+	mend func(context.Context, *network, *pair) error
 }
 
 var faults = []fault{
@@ -37,7 +39,11 @@ var faults = []fault{
 		p.a.host.Up()
 		return err
 	}},
-	{name: "relay killed", relayed: true, happen: func(ctx context.Context, n *network, p *pair) error { return n.killRelay(ctx, p) }},
+	{
+		name: "relay killed", relayed: true,
+		happen: func(ctx context.Context, n *network, p *pair) error { return n.killRelay(ctx, p) },
+		mend:   func(ctx context.Context, n *network, p *pair) error { return n.replaceRelay(ctx, p) },
+	},
 }
 
 // A pair are two nodes, each of which offers a service that says hello.
@@ -46,6 +52,7 @@ type pair struct {
 	router, other *lab.Router // that a is behind, and one that it can move to
 	toA, toB      string      // sockets that lead to the services
 	greeters      []net.Listener
+	killed        *node // the relay that was killed last
 }
 
 // measureFaults measures, for each fault whose name has filter in it, how long it takes
@@ -100,6 +107,11 @@ func (n *network) measureFault(ctx context.Context, f fault, i, rounds int) ([]f
 			})
 		}
 		wg.Wait()
+		if f.mend != nil {
+			if err := f.mend(ctx, n, p); err != nil {
+				return []figure{toA, fromA}, err
+			}
+		}
 		fmt.Fprintf(os.Stderr, "%s: to %v from %v\n", f.name, toA.Values, fromA.Values)
 	}
 	return []figure{toA, fromA}, n.lab.Err()
@@ -224,8 +236,7 @@ func (p *pair) settle(ctx context.Context, relayed bool) error {
 	return nil
 }
 
-// killRelay kills the relay that the pair's connection goes through, and starts another
-// in its place for the next round.
+// killRelay kills the relay that the pair's connection goes through.
 func (n *network) killRelay(ctx context.Context, p *pair) error {
 	var members []struct{ Name, Relay string }
 	ctx, cancel := context.WithTimeout(ctx, networkPatience)
@@ -245,8 +256,21 @@ func (n *network) killRelay(ctx context.Context, p *pair) error {
 		if relay == n.relay {
 			return fmt.Errorf("%s is the only admin", relay.name)
 		}
-		_ = relay.cmd.Process.Kill()
-		return nil
+		p.killed = relay
+		return relay.cmd.Process.Kill()
 	}
 	return fmt.Errorf("%s does not know %s", p.b.name, p.a.name)
+}
+
+// replaceRelay starts another relay where the one was that was killed.
+func (n *network) replaceRelay(ctx context.Context, p *pair) error {
+	h := p.killed.host
+	p.killed.end()
+	invite, err := n.relay.output(ctx, "invite")
+	if err != nil {
+		return err
+	}
+	r := n.site.node(fmt.Sprint("relay-again", n.count.Add(1))).on(h)
+	_, err = r.start(ctx, invite, "join", "-", "--no-local", "--ephemeral")
+	return err
 }
