@@ -175,12 +175,13 @@ func (u *upgrades) busy(id peer.ID) bool {
 	return u.loops[id] != nil || u.following[id] > 0
 }
 
-// again has all that are relayed looked at anew, since the network has changed.
+// again has all that are relayed looked at anew, since the network has changed. It may
+// be this node alone that knows.
 func (u *upgrades) again() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, l := range u.loops {
-		signal(l.again)
+	for _, id := range u.node.kit.swarm.Peers() {
+		if u.node.PathTo(id) == PathRelay {
+			u.start(id)
+		}
 	}
 }
 
@@ -305,7 +306,7 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	u.node.sources.note(c.RemotePeer(), SourceRelay, there.addrs)
 	ctx, cancel := context.WithTimeout(ctx, tryFor(rtt))
 	defer cancel()
-	u.attempt(ctx, c.RemotePeer(), there, client, fresh, nil)
+	u.attempt(ctx, c.RemotePeer(), here, there, client, fresh, nil)
 	return here, there, nil
 }
 
@@ -448,7 +449,7 @@ func (u *upgrades) follow(s *Stream) error {
 		return cmp.Or(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
-	u.attempt(ctx, s.Peer(), there, data[0] == 1, fresh, u.staleTo(s.Peer()))
+	u.attempt(ctx, s.Peer(), here, there, data[0] == 1, fresh, u.staleTo(s.Peer()))
 	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
 	u.mu.Lock()
 	done.Tries = u.last[s.Peer()].Tries + 1
@@ -562,7 +563,7 @@ func (u *upgrades) improved(id peer.ID, stale []network.Conn) bool {
 // attempt tries all of a peer's addresses at the same time as the peer tries this
 // node's, until there is a connection that is better than one through a relay, besides
 // those that are stale.
-func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client bool, fresh *freshPort, stale []network.Conn) {
+func (u *upgrades) attempt(ctx context.Context, id peer.ID, here, there offer, client bool, fresh *freshPort, stale []network.Conn) {
 	if u.improved(id, stale) {
 		return
 	}
@@ -577,15 +578,17 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 	for i, addr := range u.worthTrying(there.addrs) {
 		wg.Go(func() {
 			switch delay := time.Duration(i) * tryStagger; {
-			case isQUIC(addr) && u.node.outside(addr):
+			case isQUIC(addr) && u.node.outside(addr) && !hopeless(here, there, addr):
 				// Both at this very moment: what comes to a router before anything
 				// has gone out may take the port that is about to be used.
 				if client {
-					u.dialFrom(ctx, fresh, addr, id)
+					u.dialFrom(ctx, fresh, addr, id, upgradeTry)
 				} else {
 					u.punch(ctx, fresh, addr, id)
 				}
 			case !client && !sleep(ctx, followerWait+delay), client && !sleep(ctx, delay):
+			case hopeless(here, there, addr):
+				u.dialFrom(ctx, nil, addr, id, hopelessTry)
 			default:
 				u.dial(ctx, addr, id)
 			}
@@ -608,6 +611,18 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, there offer, client 
 		}
 	}
 }
+
+// hopeless tells whether no hole can be punched to an address: a connection comes about
+// only if a router has the port mapped. Which ports those are is not known, so that none
+// may take all the packets that there are for the address, see maxProbes.
+func hopeless(here, there offer, addr multiaddr.Multiaddr) bool {
+	to, ok := probeTarget(addr)
+	i := map[bool]int{false: 0, true: 1}[ok && to.Addr().Is6()]
+	return ok && isQUIC(addr) && pathTo(addr) == PathDirect && punchable(here.nat[i], there.nat[i]) == No
+}
+
+// hopelessTry bounds a try by QUIC then: to two packets, and two more.
+const hopelessTry = 600 * time.Millisecond
 
 // relayLeft is how long the connection through a relay is kept once there is a better one:
 // the other end has to know of that, and what was about to be sent has to be.
@@ -651,11 +666,12 @@ func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Mul
 
 // dial connects to a peer beside the connection that there is.
 func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
-	u.dialFrom(ctx, nil, addr, id)
+	u.dialFrom(ctx, nil, addr, id, upgradeTry)
 }
 
-// dialFrom is dial from a port for this try, if there is one.
-func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiaddr.Multiaddr, id peer.ID) {
+// dialFrom is dial from a port for this try, if there is one, and for no longer than
+// that.
+func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiaddr.Multiaddr, id peer.ID, most time.Duration) {
 	to, ok := probeTarget(addr)
 	t := u.node.kit.swarm.TransportForDialing(addr)
 	if ok && fresh != nil && to.Addr().Is4() {
@@ -665,7 +681,7 @@ func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiadd
 		return
 	}
 	quic := isQUIC(addr)
-	may := u.probes.take(id, to, u.node.isAt(to.Addr()), flights(quic, upgradeTry-1), time.Now())
+	may := u.probes.take(id, to, u.node.isAt(to.Addr()), flights(quic, most-1), time.Now())
 	limit := dialFor(quic, may)
 	if limit == 0 {
 		u.probes.giveBack(id, to, may)
