@@ -99,3 +99,11 @@ func (n *Node) witnesses() (out []network.Conn) {
 	}
 	return out
 }
+
+// hasWitness tells whether there is one that sees this node by IPv4 or IPv6.
+func (n *Node) hasWitness(v6 bool) bool {
+	return slices.ContainsFunc(n.witnesses(), func(c network.Conn) bool {
+		ip, ok := ipOf(c)
+		return ok && ip.Is6() == v6
+	})
+}
