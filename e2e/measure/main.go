@@ -10,6 +10,7 @@
 //	go run ./e2e/measure network
 //	go run ./e2e/measure network-faults
 //	go run ./e2e/measure network-hard
+//	go run ./e2e/measure network-lan
 //	go run ./e2e/measure network-relay
 //	go run ./e2e/measure network-circuits
 //	go run ./e2e/measure network-crowd 20
@@ -38,6 +39,9 @@
 //     to one of two nodes.
 //   - network-hard: as network, with loss, a hole for long packets, useless addresses,
 //     and a router that maps ports.
+//   - network-lan: how long two nodes of one local network that do not look for each
+//     other there take to leave the relay they meet through, and what goes through it
+//     before and after.
 //   - network-relay: bulk through a relay, beside bulk by TCP between nodes that need
 //     none.
 //   - network-circuits: what a thousand circuits cost a relay.
@@ -129,7 +133,7 @@ func main() {
 	args.StringVar(&o.soak.tags, "tags", "", "build tags of the nodes of durable-soak")
 	brisk := args.Bool("brisk", false, "have durable-soak's faults come faster and last shorter")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-lan|-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
 	}
 	pflag.Parse()
@@ -200,6 +204,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"start": measureStart(o.rounds), "memory": measureMemory, "streams": measureStreams,
 		"admission":        measureAdmission(o.rounds, admissions),
 		"network":          measureNetwork(o.rounds, filter, o.ordered),
+		"network-lan":      measureNetworkLAN(o.rounds, filter),
 		"network-relay":    measureNetworkRelay(o.rounds),
 		"network-circuits": inNetwork(circuitCost),
 		"network-crowd":    measureNetworkCrowd(members),

@@ -79,8 +79,10 @@ func matrix(filter string, ordered bool) (out []cell) {
 	for _, p := range together {
 		out = append(out, cell{p, p, "lan"})
 	}
-	return slices.DeleteFunc(out, func(c cell) bool { return filter != "" && !strings.Contains(c.name(), filter) })
+	return slices.DeleteFunc(out, func(c cell) bool { return !c.chosen(filter) })
 }
+
+func (c cell) chosen(filter string) bool { return strings.Contains(c.name(), filter) }
 
 func (c cell) name() string { return c.a.name + "+" + c.b.name }
 

@@ -44,6 +44,18 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// Two of one local network that have met over a relay leave it, and not a byte more goes
+// there.
+func TestNetworkLAN(t *testing.T) {
+	figures := inLab(t, measureNetworkLAN(1, "same-lan+"))
+	if len(figures) != 3 {
+		t.Fatalf("%d figures, want 3", len(figures))
+	}
+	if before, after := figures[1].percentile(100), figures[2].percentile(100); before == 0 || after != 0 {
+		t.Errorf("%v bytes go through the relay, and %v once there is a better path; want some and none", before, after)
+	}
+}
+
 // Each fault, once: a stream that is opened afterwards works, both ways.
 func TestFaults(t *testing.T) {
 	t.Parallel() // with TestSoak, which takes long and little

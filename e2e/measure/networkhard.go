@@ -36,7 +36,7 @@ func measureHard(rounds int, filter string) measurement {
 		if err := n.startRelays(ctx, 2); err != nil {
 			return nil, err
 		}
-		cells := slices.DeleteFunc(hardCells(), func(c cell) bool { return !strings.Contains(c.name(), filter) })
+		cells := slices.DeleteFunc(hardCells(), func(c cell) bool { return !c.chosen(filter) })
 		return n.measureAll(ctx, cells, rounds)
 	})
 }

@@ -37,8 +37,8 @@ const (
 type bulkEnds struct {
 	from, to *node
 	wires    []interface{ SetLink(lab.Link) }
+	source   net.Listener
 	target   string // where the second's host gets bulk
-	close    func()
 }
 
 // relayThroughput sends bulk between two nodes that have no NAT, and between two that
@@ -98,17 +98,6 @@ func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *bulkEnd
 // bulkPair starts two nodes, of which the first has a service that sends without end.
 func (n *network) bulkPair(ctx context.Context, a, b place) (_ *bulkEnds, err error) {
 	p := &bulkEnds{}
-	var source net.Listener
-	p.close = func() {
-		for _, m := range []*node{p.from, p.to} {
-			if m != nil {
-				m.end()
-			}
-		}
-		if source != nil {
-			source.Close()
-		}
-	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -121,19 +110,35 @@ func (n *network) bulkPair(ctx context.Context, a, b place) (_ *bulkEnds, err er
 		return nil, err
 	}
 	p.wires = []interface{ SetLink(lab.Link) }{n.routers[a.name+"-left"], n.routers[b.name+"-right"]}
-	err = p.from.host.Do(func() (err error) {
-		source, err = net.Listen("tcp", "127.0.0.1:0")
+	return p, p.serve(ctx)
+}
+
+// serve makes the service, and the way to it.
+func (p *bulkEnds) serve(ctx context.Context) error {
+	err := p.from.host.Do(func() (err error) {
+		p.source, err = net.Listen("tcp", "127.0.0.1:0")
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	go pour(source)
-	if _, err := p.from.output(ctx, "expose", "bulk", source.Addr().String()); err != nil {
-		return nil, err
+	go pour(p.source)
+	if _, err := p.from.output(ctx, "expose", "bulk", p.source.Addr().String()); err != nil {
+		return err
 	}
 	p.target, err = p.to.forward(ctx, p.from.name+"/bulk")
-	return p, err
+	return err
+}
+
+func (p *bulkEnds) close() {
+	for _, m := range []*node{p.from, p.to} {
+		if m != nil {
+			m.end()
+		}
+	}
+	if p.source != nil {
+		p.source.Close()
+	}
 }
 
 // pour sends without end to whoever connects.
