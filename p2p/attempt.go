@@ -57,11 +57,15 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, here, there offer, c
 	for i, addr := range addrs {
 		hopeless := u.hopeless(here, there, addr)
 		may := u.take(id, addr, u.share(addr, addrs, hopeless))
+		delay := time.Duration(i) * tryStagger
+		if !client {
+			delay += followerWait
+		}
+		if !isQUIC(addr) && u.node.outside(addr) {
+			u.node.start(func() { u.dialOpen(addr, id, delay, may) })
+			continue
+		}
 		wg.Go(func() {
-			delay := time.Duration(i) * tryStagger
-			if !client {
-				delay += followerWait
-			}
 			switch punched := isQUIC(addr) && u.node.outside(addr) && !hopeless; {
 			// Both at this very moment: what comes to a router before anything has
 			// gone out may take the port that is about to be used.
@@ -200,6 +204,18 @@ func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Mul
 // dial connects to a peer beside the connection that there is.
 func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) {
 	u.dialFrom(ctx, nil, addr, id, u.take(id, addr, flights(isQUIC(addr), upgradeTry-1)))
+}
+
+// dialOpen connects by TCP to where everybody can, if it is so, whatever else comes of the
+// try: who has been dialed so may relay to this node, and TCP costs less than QUIC.
+func (u *upgrades) dialOpen(addr multiaddr.Multiaddr, id peer.ID, delay time.Duration, may int) {
+	ctx, cancel := context.WithTimeout(u.node.life, upgradeTry)
+	defer cancel()
+	if !sleep(ctx, delay) {
+		u.giveBack(id, addr, may)
+		return
+	}
+	u.dialFrom(ctx, nil, addr, id, may)
 }
 
 // dialFrom is dial from a port for this try, if there is one, with no more packets than

@@ -142,6 +142,9 @@ func newNode(c Config) (*Node, error) {
 				n.moveLater(c.RemotePeer())
 			}
 			n.noteReach(c)
+			if to, ok := probeTarget(c.RemoteMultiaddr()); ok && pathTo(c.RemoteMultiaddr()) != PathRelay {
+				n.upgrades.probes.reached(to)
+			}
 			n.notePath(c, "connected at "+addrText(c))
 			n.change()
 			n.settleLater(c.RemotePeer())

@@ -187,7 +187,7 @@ func (r *relays) candidates() (out []network.Conn) {
 	seen := map[peer.ID]bool{}
 	for _, c := range r.node.kit.swarm.Conns() {
 		id := c.RemotePeer()
-		if seen[id] || c.IsClosed() || dialer(c) != r.node.id || dialedBeside(c) || !r.node.outside(c.RemoteMultiaddr()) {
+		if seen[id] || c.IsClosed() || dialer(c) != r.node.id || mayBePunched(c) || !r.node.outside(c.RemoteMultiaddr()) {
 			continue
 		}
 		seen[id] = true
@@ -199,6 +199,9 @@ func (r *relays) candidates() (out []network.Conn) {
 	})
 	return out
 }
+
+// mayBePunched tells whether it may have taken the peer's help to make a connection.
+func mayBePunched(c network.Conn) bool { return dialedBeside(c) && isQUIC(c.RemoteMultiaddr()) }
 
 func (r *relays) holds(id peer.ID) int {
 	r.mu.Lock()

@@ -319,6 +319,16 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// Who is met over a relay, and can be dialed, relays as well.
+func TestUpgradeBringsARelay(t *testing.T) {
+	from, relay, to := newRelayed(t, Config{}, Config{})
+	if err := from.Connect(testContext(t), to.ID(), throughRelay(relay, to)...); err != nil {
+		t.Fatal(err)
+	}
+	hasRelays(t, from, relay, to)
+	hasRelays(t, to, relay, from)
+}
+
 // say sends a word to an echo and waits for it.
 func say(t testing.TB, s *Stream, word string) {
 	t.Helper()

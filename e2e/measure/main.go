@@ -205,7 +205,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"admission":        measureAdmission(o.rounds, admissions),
 		"network":          measureNetwork(o.rounds, filter, o.ordered),
 		"network-lan":      measureNetworkLAN(o.rounds, filter),
-		"network-relay":    measureNetworkRelay(o.rounds),
+		"network-relay":    measureNetworkRelay(o.rounds, filter),
 		"network-circuits": inNetwork(circuitCost),
 		"network-crowd":    measureNetworkCrowd(members),
 		"network-loss":     inNetwork(measureNetworkLoss),

@@ -4,16 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/p2pnode/p2pnode/e2e/lab"
 )
 
 // measureNetworkRelay takes what a path through a relay carries.
-func measureNetworkRelay(rounds int) measurement {
-	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) { return n.relayThroughput(ctx, min(rounds, 3)) })
+// The links are those whose name has filter in it.
+func measureNetworkRelay(rounds int, filter string) measurement {
+	return inNetwork(func(ctx context.Context, n *network) ([]figure, error) {
+		return n.relayThroughput(ctx, min(rounds, 3), filter)
+	})
 }
 
 // A wire is the link of each of those that bulk goes between.
@@ -43,7 +49,7 @@ type bulkEnds struct {
 
 // relayThroughput sends bulk between two nodes that have no NAT, and between two that
 // have only a relay, in turns.
-func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure, err error) {
+func (n *network) relayThroughput(ctx context.Context, rounds int, filter string) (all []figure, err error) {
 	if err := n.startRelays(ctx, 1, "--relay-rate", fmt.Sprint(uint32(math.MaxUint32))); err != nil {
 		return nil, err
 	}
@@ -58,6 +64,9 @@ func (n *network) relayThroughput(ctx context.Context, rounds int) (all []figure
 	}
 	defer relayed.close()
 	for _, w := range wires {
+		if !strings.Contains(w.name, filter) {
+			continue
+		}
 		figures, err := n.bulkOver(ctx, w, direct, relayed, rounds)
 		all = append(all, figures...)
 		if err != nil {
@@ -81,18 +90,44 @@ func (n *network) bulkOver(ctx context.Context, w wire, direct, relayed *bulkEnd
 	straight := figure{Name: w.name + ": directly", Unit: "Mbit/s"}
 	through := figure{Name: w.name + ": through the relay", Unit: "Mbit/s"}
 	ratio := figure{Name: w.name + ": through the relay, of directly"}
+	costs := map[string]*figure{}
+	var order []*figure
 	for range rounds {
-		a, err := direct.measure(ctx, &straight)
+		a, err := direct.measure(ctx, &straight, map[string]*node{"the sender": direct.from, "the receiver": direct.to})
 		if err != nil {
 			return nil, err
 		}
-		b, err := relayed.measure(ctx, &through)
+		b, err := relayed.measure(ctx, &through, map[string]*node{"the sender": relayed.from, "the receiver": relayed.to, "the relay": n.relay})
 		if err != nil {
 			return nil, err
 		}
-		ratio.Values = append(ratio.Values, b/a)
+		ratio.Values = append(ratio.Values, b.rate/a.rate)
+		for _, m := range []struct {
+			name string
+			bulk bulk
+		}{{straight.Name, a}, {through.Name, b}} {
+			for _, who := range slices.Sorted(maps.Keys(m.bulk.cpu)) {
+				name := m.name + ", CPU of " + who
+				if costs[name] == nil {
+					costs[name] = &figure{Name: name, Unit: "s/GiB"}
+					order = append(order, costs[name])
+				}
+				costs[name].Values = append(costs[name].Values, m.bulk.cpu[who])
+			}
+		}
 	}
-	return []figure{straight, through, ratio}, nil
+	all := []figure{straight, through, ratio}
+	for _, f := range order {
+		all = append(all, *f)
+	}
+	return all, nil
+}
+
+// A bulk is how much went in a time, in Mbit/s, and the seconds of CPU that each of some
+// processes took for a GiB.
+type bulk struct {
+	rate float64
+	cpu  map[string]float64
 }
 
 // bulkPair starts two nodes, of which the first has a service that sends without end.
@@ -158,32 +193,55 @@ func pour(l net.Listener) {
 }
 
 // measure adds how fast bulk is, and notes by which path.
-func (p *bulkEnds) measure(ctx context.Context, f *figure) (float64, error) {
+func (p *bulkEnds) measure(ctx context.Context, f *figure, who map[string]*node) (b bulk, err error) {
 	before, err := p.to.pathTo(ctx, p.from.name)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
 	c, err := p.dial(ctx)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
 	defer c.Close()
 	if _, err := drain(c, bulkWarmUp); err != nil {
-		return 0, fmt.Errorf("bulk from %s: %w", p.from.name, err)
+		return b, fmt.Errorf("bulk from %s: %w", p.from.name, err)
+	}
+	used, err := cpuOfAll(who)
+	if err != nil {
+		return b, err
 	}
 	began := time.Now()
 	bytes, err := drain(c, bulkTime)
 	if err != nil {
-		return 0, fmt.Errorf("bulk from %s: %w", p.from.name, err)
+		return b, fmt.Errorf("bulk from %s: %w", p.from.name, err)
 	}
-	rate := float64(bytes) * 8 / 1e6 / time.Since(began).Seconds()
-	f.Values = append(f.Values, rate)
+	b.rate = float64(bytes) * 8 / 1e6 / time.Since(began).Seconds()
+	if b.cpu, err = cpuOfAll(who); err != nil {
+		return b, err
+	}
+	for name := range b.cpu {
+		b.cpu[name] = (b.cpu[name] - used[name]) / (float64(bytes) / (1 << 30))
+	}
+	f.Values = append(f.Values, b.rate)
 	path, err := p.to.pathTo(ctx, p.from.name)
 	if path != before {
 		path = before + ", then " + path
 	}
 	f.Note = "by " + path
-	return rate, err
+	return b, err
+}
+
+// cpuOfAll returns the seconds of CPU that nodes have taken so far.
+func cpuOfAll(who map[string]*node) (map[string]float64, error) {
+	out := map[string]float64{}
+	for name, n := range who {
+		used, err := cpuOf(n.cmd.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = used.Seconds()
+	}
+	return out, nil
 }
 
 // drain reads for some time and counts.
