@@ -53,7 +53,7 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, here, there offer, c
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	addrs := u.worthTrying(there.addrs)
+	addrs, near := u.worthTrying(there.addrs), u.behindOneRouter(there)
 	for i, addr := range addrs {
 		hopeless := u.hopeless(here, there, addr)
 		may := u.take(id, addr, u.share(addr, addrs, hopeless))
@@ -61,8 +61,8 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, here, there offer, c
 		if !client {
 			delay += followerWait
 		}
-		if !isQUIC(addr) && u.node.outside(addr) {
-			u.node.start(func() { u.dialOpen(addr, id, delay, may) })
+		if !isQUIC(addr) && u.node.outside(addr) || near && pathTo(addr) == PathLAN {
+			u.node.start(func() { u.dialAnyway(addr, id, delay, may) })
 			continue
 		}
 		wg.Go(func() {
@@ -108,6 +108,14 @@ func (u *upgrades) hopeless(here, there offer, addr multiaddr.Multiaddr) bool {
 	}
 	i := map[bool]int{true: 1}[to.Addr().Is6()]
 	return punchable(here.nat[i], there.nat[i]) == No || here.nat[i].UDP == Unknown && u.node.hasWitness(to.Addr().Is6())
+}
+
+// behindOneRouter tells whether both ends come out at the same IP address.
+func (u *upgrades) behindOneRouter(there offer) bool {
+	return slices.ContainsFunc(there.addrs, func(a multiaddr.Multiaddr) bool {
+		to, ok := probeTarget(a)
+		return ok && u.node.outside(a) && u.node.eye.nat(to.Addr().Is6()).External.Addr() == to.Addr()
+	})
 }
 
 const (
@@ -206,9 +214,10 @@ func (u *upgrades) dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.I
 	u.dialFrom(ctx, nil, addr, id, u.take(id, addr, flights(isQUIC(addr), upgradeTry-1)))
 }
 
-// dialOpen connects by TCP to where everybody can, if it is so, whatever else comes of the
-// try: who has been dialed so may relay to this node, and TCP costs less than QUIC.
-func (u *upgrades) dialOpen(addr multiaddr.Multiaddr, id peer.ID, delay time.Duration, may int) {
+// dialAnyway connects to an address though another may have led to the peer by then. By
+// TCP to where everybody can: who has been dialed so may relay to this node, and TCP costs
+// less than QUIC. And on the local network: some routers lead back to it.
+func (u *upgrades) dialAnyway(addr multiaddr.Multiaddr, id peer.ID, delay time.Duration, may int) {
 	ctx, cancel := context.WithTimeout(u.node.life, upgradeTry)
 	defer cancel()
 	if !sleep(ctx, delay) {
@@ -246,6 +255,13 @@ func (u *upgrades) dialFrom(ctx context.Context, fresh *freshPort, addr multiadd
 		return
 	}
 	u.node.kit.beside.offer(&dialedConn{c})
+}
+
+// ledBack tells whether a connection leads to the router in front of this node, and from
+// there back to its own network.
+func (n *Node) ledBack(c network.Conn) bool {
+	ip, ok := ipOf(c)
+	return ok && n.outside(c.RemoteMultiaddr()) && n.eye.nat(ip.Is6()).External.Addr() == ip && !n.isOwn(ip)
 }
 
 // nearer connects to a peer at addresses on the local network, beside the connection

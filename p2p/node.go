@@ -153,6 +153,9 @@ func newNode(c Config) (*Node, error) {
 			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
 				n.upgrades.start(c.RemotePeer())
 			}
+			if n.ledBack(c) && dialer(c) == n.id {
+				n.start(func() { n.upgrades.nearer(peer.AddrInfo{ID: c.RemotePeer(), Addrs: n.KnownAddrs(c.RemotePeer())}) })
+			}
 		},
 		DisconnectedF: func(_ network.Network, c network.Conn) {
 			if u := unixConn(c); u != nil {
