@@ -56,7 +56,7 @@ func (u *upgrades) attempt(ctx context.Context, id peer.ID, here, there offer, c
 	addrs, near := u.worthTrying(there.addrs), u.behindOneRouter(there)
 	for i, addr := range addrs {
 		hopeless := u.hopeless(here, there, addr)
-		may := u.take(id, addr, u.share(addr, addrs, hopeless))
+		may := u.take(id, addr, u.share(id, addr, addrs, hopeless, !client))
 		delay := time.Duration(i) * tryStagger
 		if !client {
 			delay += followerWait
@@ -118,37 +118,44 @@ func (u *upgrades) behindOneRouter(there offer) bool {
 	})
 }
 
+// Shares are how many packets of a try go to an address that may be a bystander's: of
+// maxProbes there has to be something for two more tries, and for others who are behind the
+// same router.
 const (
-	// shareOfMany is how many packets of a try go to one of several ports of an IP
-	// address that may be a bystander's, and shareOfTCP and shareOfHopeless how many to
-	// one of TCP and to one that no hole can be punched to: of maxProbes there has to be
-	// something for the next try, and for others who are behind the same router.
-	shareOfMany     = 2 * quicPerFlight
-	shareOfTCP      = 2
-	shareOfHopeless = quicPerFlight
+	shareOfQUIC     = 2 * quicPerFlight // enough where the round trip is at most shareNear
+	shareOfPunch    = 3                 // to open the way
+	shareOfTCP      = 2                 // to one of several ports
+	shareOfHopeless = quicPerFlight     // to one of several ports that no hole can be punched to
+
+	shareNear = 250 * time.Millisecond
 )
 
-// share returns how many packets of a try an address is worth.
-func (u *upgrades) share(addr multiaddr.Multiaddr, all []multiaddr.Multiaddr, hopeless bool) int {
+// share returns how many packets of a try an address is worth, to dial it or to open the
+// way for those that come from there.
+func (u *upgrades) share(id peer.ID, addr multiaddr.Multiaddr, all []multiaddr.Multiaddr, hopeless, opens bool) int {
 	quic := isQUIC(addr)
 	want := flights(quic, upgradeTry-1)
 	to, ok := probeTarget(addr)
 	if !ok || !u.node.outside(addr) || u.node.isAt(to.Addr()) {
 		return want
 	}
-	here := 0
+	ports := 0
 	for _, a := range all {
 		if o, ok := probeTarget(a); ok && o.Addr() == to.Addr() {
-			here++
+			ports++
 		}
 	}
 	switch {
-	case !quic && here > 1:
+	case !quic && ports > 1:
 		return shareOfTCP
-	case hopeless && here > 1:
+	case !quic:
+		return want
+	case hopeless && ports > 1:
 		return shareOfHopeless
-	case hopeless || quic && here > 1:
-		return shareOfMany
+	case opens && !hopeless:
+		return shareOfPunch
+	case hopeless || ports > 1 || u.node.RTT(id) < shareNear:
+		return shareOfQUIC
 	}
 	return want
 }

@@ -252,8 +252,13 @@ func (u *upgrades) note(done Upgrade) {
 	if len(u.last) > maxMeters {
 		clear(u.last)
 	}
-	if last, ok := u.last[done.Peer]; ok && done.Err != nil && last.Err == nil && done.At.Sub(last.At) < upgradeEvery {
-		return // what was found out then tells more than that it can't be tried again at once
+	if last, ok := u.last[done.Peer]; ok && done.At.Sub(last.At) < upgradeEvery {
+		switch {
+		case done.Err != nil && last.Err == nil:
+			return // what was found out then tells more than that it can't be tried again at once
+		case done.Path == PathRelay && last.Path == PathRelay && done.Tries < last.Tries:
+			return // a later one has begun
+		}
 	}
 	u.last[done.Peer] = done
 }
@@ -275,6 +280,7 @@ func (u *upgrades) lead(ctx context.Context, c network.Conn, tries int) (here, t
 	defer s.Close()
 	stop := endWith(ctx, s)
 	defer stop()
+	tries = max(tries, u.followedBefore(c.RemotePeer()))
 	fresh := u.freshPort(ctx, tries)
 	defer u.release(fresh)
 	here = fresh.in(u.offer(ctx, freshFor(tries)))
@@ -449,11 +455,11 @@ func (u *upgrades) follow(s *Stream) error {
 		return cmp.Or(orCause(ctx, err), errUpgrade)
 	}
 	u.node.sources.note(s.Peer(), SourceRelay, there.addrs)
+	// The next try may begin before this one is over.
+	done := Upgrade{Peer: s.Peer(), At: time.Now(), Tries: tries + 1, Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: PathRelay}
+	u.note(done)
 	u.attempt(ctx, s.Peer(), here, there, data[0] == 1, fresh, u.staleTo(s.Peer()))
-	done := Upgrade{Peer: s.Peer(), At: time.Now(), Here: here.nat, There: there.nat, Punchable: punchableAny(here, there), Path: u.node.PathTo(s.Peer())}
-	u.mu.Lock()
-	done.Tries = u.last[s.Peer()].Tries + 1
-	u.mu.Unlock()
+	done.At, done.Path = time.Now(), u.node.PathTo(s.Peer())
 	u.note(done)
 	return nil
 }
@@ -485,7 +491,7 @@ func (u *upgrades) mayFollow(id peer.ID, now time.Time) bool {
 	return true
 }
 
-// followedBefore returns how often a path was looked for with a peer lately.
+// followedBefore returns how often a path was looked for with a peer lately, and none found.
 func (u *upgrades) followedBefore(id peer.ID) int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
