@@ -124,7 +124,6 @@ func (u *upgrades) behindOneRouter(there offer) bool {
 const (
 	shareOfQUIC     = 2 * quicPerFlight // enough where the round trip is at most shareNear
 	shareOfPunch    = 3                 // to open the way
-	shareOfTCP      = 2                 // to one of several ports
 	shareOfHopeless = quicPerFlight     // to one of several ports that no hole can be punched to
 
 	shareNear = 250 * time.Millisecond
@@ -146,9 +145,7 @@ func (u *upgrades) share(id peer.ID, addr multiaddr.Multiaddr, all []multiaddr.M
 		}
 	}
 	switch {
-	case !quic && ports > 1:
-		return shareOfTCP
-	case !quic:
+	case !quic: // with the second attempt, by short segments
 		return want
 	case hopeless && ports > 1:
 		return shareOfHopeless
