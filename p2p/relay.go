@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -134,7 +135,7 @@ func (h *meteredHost) meter(s network.Stream) network.Stream {
 		h.meters[id] = m
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &meteredStream{Stream: s, host: h, meter: m, ctx: ctx, stop: stop}
+	return &meteredStream{Stream: s, host: h, meter: m, ctx: ctx, stop: stop, out: newGatherer(s)}
 }
 
 // A relayMeter counts what one peer sends through this node.
@@ -166,6 +167,7 @@ type meteredStream struct {
 	meter *relayMeter
 	ctx   context.Context // ends with the stream, and with it waiting
 	stop  context.CancelFunc
+	out   *gatherer
 }
 
 func (s *meteredStream) Read(b []byte) (int, error) {
@@ -180,9 +182,15 @@ func (s *meteredStream) Read(b []byte) (int, error) {
 	return n, err
 }
 
+func (s *meteredStream) Write(b []byte) (int, error) { return s.out.Write(b) }
+
+func (s *meteredStream) CloseWrite() error {
+	return errors.Join(s.out.Flush(), s.Stream.CloseWrite())
+}
+
 func (s *meteredStream) Close() error {
 	s.stop()
-	return s.Stream.Close()
+	return errors.Join(s.out.Flush(), s.Stream.Close())
 }
 
 func (s *meteredStream) Reset() error {
