@@ -64,9 +64,11 @@ type reservation struct {
 }
 
 type relayRefusal struct {
-	wait  time.Duration
-	until time.Time
-	err   error
+	wait   time.Duration
+	at     time.Time
+	until  time.Time
+	err    error
+	broken bool // it was the connection, and not the peer that said no
 }
 
 func newRelays(n *Node) *relays {
@@ -158,7 +160,7 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 		if ctx.Err() != nil || r.count() >= wantRelays {
 			break
 		}
-		if c.IsClosed() || !r.mayAsk(c.RemotePeer()) {
+		if c.IsClosed() || !r.mayAsk(c.RemotePeer(), c.Stat().Opened) {
 			continue
 		}
 		switch err := r.reserve(ctx, c); {
@@ -218,11 +220,13 @@ func (r *relays) count() int {
 	return len(r.held)
 }
 
-func (r *relays) mayAsk(id peer.ID) bool {
+// mayAsk tells whether a peer may be asked to relay, over a connection that is so old. Where
+// it was the connection that failed another one is reason enough.
+func (r *relays) mayAsk(id peer.ID, opened time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.refused[id]
-	return r.held[id] == nil && (f == nil || time.Now().After(f.until))
+	return r.held[id] == nil && (f == nil || time.Now().After(f.until) || f.broken && opened.After(f.at))
 }
 
 // due returns the relay that is to be probed, each in its turn.
@@ -328,7 +332,9 @@ func (r *relays) refuse(id peer.ID, err error) {
 		r.refused[id] = f
 	}
 	f.wait = min(2*f.wait, relayAgainLast)
-	f.until, f.err = time.Now().Add(f.wait), err
+	f.at, f.err = time.Now(), err
+	f.until = f.at.Add(f.wait)
+	f.broken = !errors.Is(err, errNoRelay) && !errors.As(err, new(*RelayError))
 	maps.DeleteFunc(r.refused, func(id peer.ID, f *relayRefusal) bool { return time.Since(f.until) > relayAgainLast })
 }
 

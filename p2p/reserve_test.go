@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multiaddr"
 )
@@ -166,22 +167,32 @@ func TestWhoIsAskedToRelay(t *testing.T) {
 
 func TestRefusalsAreWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, why := newRelays(nil), errors.New("why")
+		r, why, old := newRelays(nil), errors.New("why"), time.Now()
 		for _, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
 			r.refuse("a", why)
-			if r.mayAsk("a") || !r.mayAsk("b") {
-				t.Errorf("mayAsk of who has refused, another = %v, %v, want false, true", r.mayAsk("a"), r.mayAsk("b"))
+			if r.mayAsk("a", old) || !r.mayAsk("b", old) {
+				t.Errorf("mayAsk of who has refused, another = %v, %v, want false, true", r.mayAsk("a", old), r.mayAsk("b", old))
 			}
 			<-time.After(want * time.Second)
-			if r.mayAsk("a") {
+			if r.mayAsk("a", old) {
 				t.Errorf("mayAsk just before %d s = true, want false", want)
 			}
 			<-time.After(1)
-			if !r.mayAsk("a") {
+			if !r.mayAsk("a", old) {
 				t.Errorf("mayAsk after %d s = false, want true", want)
 			}
 		}
-		<-time.After(relayAgainLast)
+		for _, tt := range []struct {
+			err  error
+			want bool
+		}{{why, true}, {errNoRelay, false}, {&RelayError{circuitpb.Status_RESOURCE_LIMIT_EXCEEDED}, false}} {
+			r.refuse("a", tt.err)
+			<-time.After(time.Second)
+			if got := r.mayAsk("a", time.Now()); got != tt.want {
+				t.Errorf("mayAsk over another connection after %v = %v, want %v", tt.err, got, tt.want)
+			}
+		}
+		<-time.After(2 * relayAgainLast)
 		r.refuse("b", why)
 		if _, ok := r.refused["a"]; ok {
 			t.Error("a refusal is kept for ever")
