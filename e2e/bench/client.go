@@ -48,7 +48,7 @@ type reply struct {
 // clientRole is what lies at the near end of each way: it answers the requests
 // that come in, one after the other. Its arguments are the name of the way's ends
 // and the address to dial.
-func clientRole(args []string, in io.Reader, out io.Writer) error {
+func clientRole(s self, args []string) error {
 	e, err := endsNamed(args[0])
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func clientRole(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer end()
-	requests, replies := json.NewDecoder(in), json.NewEncoder(out)
+	requests, replies := json.NewDecoder(s.in), json.NewEncoder(s.out)
 	for {
 		var q request
 		if err := requests.Decode(&q); errors.Is(err, io.EOF) {

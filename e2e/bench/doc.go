@@ -4,6 +4,7 @@
 //	go run ./e2e/bench
 //	go run ./e2e/bench --quick --only none,splice,p2pnode
 //	go run ./e2e/bench --only unix,stream
+//	go run ./e2e/bench --apart
 //	go run ./e2e/bench --json bench.json
 //
 // # Ways
@@ -26,6 +27,10 @@
 //     as built from the present tree.
 //   - p2pnode-lan: the same, where the nodes do without the path on this machine.
 //
+// With --apart the client and the server, each with the processes beside it, are in
+// network namespaces of their own, which a laboratory of package lab joins, so that
+// no byte goes by loopback alone. The ways on one machine are skipped.
+//
 // A way that can't be had on this machine is skipped, and the table says why.
 // A way is one file that holds a type with two methods, see [way], and an entry
 // in the list in way.go.
@@ -37,12 +42,12 @@
 // or faster meanwhile does so for all. The table shows medians over the rounds.
 // Speeds differ between machines and hours; a ratio of two ways within one
 // round is steadier. The second part of the table shows, for each way, the
-// median over the rounds of its ratio to unix, to splice, to ssh and to libp2p:
+// median over the rounds of its ratio to unix, to splice, to tls, to ssh and to libp2p:
 // a forward is to be compared with splice, and stream with unix. The JSON file has
 // every round.
 //
 // For the ways of this project the table shows by which path their streams went,
-// "unix" or "lan". It is asked for after each round. Several mean that it changed.
+// "unix" or "lan", or "direct" between namespaces. It is asked for after each round. Several mean that it changed.
 //
 // # Figures
 //

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 )
 
@@ -19,9 +18,9 @@ type dialer func() (conn, error)
 
 // An ends is how the client and the server of a way hold their streams.
 type ends struct {
-	// serve gives each connection to handle, which closes nothing, until in
-	// ends. It prints the address to dial, and may keep files in dir.
-	serve func(dir string, in io.Reader, out io.Writer, handle func(conn)) error
+	// serve gives each connection to handle, which closes nothing, until the
+	// process is to end. It prints the address to dial, and may keep files in dir.
+	serve func(s self, dir string, handle func(conn)) error
 
 	// open returns what dials an address. The function returned second ends what
 	// it needed for that.
@@ -54,8 +53,8 @@ type overTCP struct{}
 
 func (overTCP) ends() string { return tcpEnds }
 
-func serveTCPEnd(_ string, in io.Reader, out io.Writer, handle func(conn)) error {
-	return serveTCP(in, out, func(c *net.TCPConn) { handle(c) })
+func serveTCPEnd(s self, _ string, handle func(conn)) error {
+	return s.serveTCP(func(c *net.TCPConn) { handle(c) })
 }
 
 func openTCPEnd(_ context.Context, addr string) (dialer, func(), error) {

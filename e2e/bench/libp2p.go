@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 
 	"github.com/libp2p/go-libp2p"
@@ -24,17 +23,17 @@ type libp2pWay struct{ overTCP }
 func (libp2pWay) name() string { return "libp2p" }
 
 func (libp2pWay) start(ctx context.Context, s *site, server string) (string, error) {
-	exit, err := s.role(ctx, "libp2p-exit", server)
+	exit, err := s.role(ctx, s.far, "libp2p-exit", server)
 	if err != nil {
 		return "", err
 	}
-	return s.role(ctx, "libp2p-entry", exit)
+	return s.role(ctx, s.near, "libp2p-entry", exit)
 }
 
 // libp2pExitRole is the host at the server's side. Its argument is the server's
 // address; the address that it prints is a multiaddr with its peer ID.
-func libp2pExitRole(args []string, in io.Reader, out io.Writer) error {
-	h, err := newLibp2pHost()
+func libp2pExitRole(s self, args []string) error {
+	h, err := newLibp2pHost(s.ip)
 	if err != nil {
 		return err
 	}
@@ -47,18 +46,18 @@ func libp2pExitRole(args []string, in io.Reader, out io.Writer) error {
 		}
 		tie(stream, server)
 	})
-	fmt.Fprintf(out, "%s/p2p/%s\n", h.Addrs()[0], h.ID())
-	return untilEnd(in)
+	fmt.Fprintf(s.out, "%s/p2p/%s\n", h.Addrs()[0], h.ID())
+	return s.untilEnd()
 }
 
 // libp2pEntryRole is the host at the client's side. Its argument is what the
 // other printed.
-func libp2pEntryRole(args []string, in io.Reader, out io.Writer) error {
+func libp2pEntryRole(s self, args []string) error {
 	exit, err := peer.AddrInfoFromString(args[0])
 	if err != nil {
 		return err
 	}
-	h, err := newLibp2pHost()
+	h, err := newLibp2pHost(s.ip)
 	if err != nil {
 		return err
 	}
@@ -66,7 +65,7 @@ func libp2pEntryRole(args []string, in io.Reader, out io.Writer) error {
 	if err := h.Connect(context.Background(), *exit); err != nil {
 		return err
 	}
-	return serveTCP(in, out, func(client *net.TCPConn) {
+	return s.serveTCP(func(client *net.TCPConn) {
 		stream, err := h.NewStream(context.Background(), exit.ID, libp2pProtocol)
 		if err != nil {
 			return
@@ -77,13 +76,13 @@ func libp2pEntryRole(args []string, in io.Reader, out io.Writer) error {
 
 // newLibp2pHost lifts the library's limits, which would refuse the 76th stream
 // of one peer.
-func newLibp2pHost() (host.Host, error) {
+func newLibp2pHost(ip string) (host.Host, error) {
 	limits, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.InfiniteLimits))
 	if err != nil {
 		return nil, err
 	}
 	return libp2p.New(
-		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
+		libp2p.ListenAddrStrings("/ip4/"+ip+"/tcp/0"),
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.ResourceManager(limits),

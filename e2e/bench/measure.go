@@ -23,6 +23,11 @@ func measureAll(ctx context.Context, p plan, log io.Writer) (_ *report, err erro
 // takes them down again, also when ctx ends.
 func measureWays(ctx context.Context, p plan, m machine, log io.Writer) (*report, error) {
 	r := &report{Version: reportVersion, Date: time.Now(), Machine: m, Plan: p}
+	at, gone, err := openPlaces(ctx, p.Apart)
+	if err != nil {
+		return nil, err
+	}
+	defer gone()
 	sites := make(map[*result]*site)
 	defer func() {
 		for _, s := range sites {
@@ -32,7 +37,7 @@ func measureWays(ctx context.Context, p plan, m machine, log io.Writer) (*report
 	for _, name := range p.Only {
 		fmt.Fprintf(log, "bring up %s\n", name)
 		w, _ := wayNamed(name)
-		res, s := open(ctx, w)
+		res, s := open(ctx, w, at)
 		if s != nil {
 			sites[res] = s
 		}
@@ -50,9 +55,9 @@ func measureWays(ctx context.Context, p plan, m machine, log io.Writer) (*report
 }
 
 // open brings up a way. The site is nil if that can't be done.
-func open(ctx context.Context, w way) (*result, *site) {
+func open(ctx context.Context, w way, at places) (*result, *site) {
 	res := &result{Name: w.name()}
-	s, err := openSite(ctx, w)
+	s, err := openSite(ctx, w, at)
 	var why skip
 	switch {
 	case errors.As(err, &why):

@@ -19,21 +19,25 @@ const p2pnodePackage = "github.com/p2pnode/p2pnode/cmd/p2pnode"
 type p2pnodeWay struct {
 	overTCP
 	called string
-	flags  []string // for both nodes, in addition
+	local  bool // the nodes may use the path on this machine
 }
-
-// noLocal are the flags by which a node does without the path on this machine.
-var noLocal = []string{"--no-local"}
 
 func (w p2pnodeWay) name() string { return w.called }
 
 func (w p2pnodeWay) start(ctx context.Context, s *site, server string) (string, error) {
+	if !w.local && s.apart() {
+		return "", skip("the same as p2pnode, whose nodes are on two machines")
+	}
+	var flags []string
+	if !w.local || s.apart() { // namespaces of the network have their files in common
+		flags = []string{"--no-local"}
+	}
 	command, err := buildP2pnode(ctx, s)
 	if err != nil {
 		return "", err
 	}
 	alice, bob := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
-	up := exec.Command(command, append([]string{"up", "--dir", alice, "--name", "alice", "--json"}, w.flags...)...)
+	up := s.far.command(command, append([]string{"up", "--dir", alice, "--name", "alice", "--json"}, flags...)...)
 	if err := startNode(ctx, s, "alice", up); err != nil {
 		return "", err
 	}
@@ -41,7 +45,7 @@ func (w p2pnodeWay) start(ctx context.Context, s *site, server string) (string, 
 	if err != nil {
 		return "", err
 	}
-	join := exec.Command(command, append([]string{"join", "--dir", bob, "--name", "bob", "--json", "-"}, w.flags...)...)
+	join := s.near.command(command, append([]string{"join", "--dir", bob, "--name", "bob", "--json", "-"}, flags...)...)
 	join.Stdin = strings.NewReader(invite)
 	if err := startNode(ctx, s, "bob", join); err != nil {
 		return "", err
@@ -56,7 +60,7 @@ func (w p2pnodeWay) start(ctx context.Context, s *site, server string) (string, 
 		}
 		return pathIn(out, "alice")
 	}
-	listen, err := freeAddr()
+	listen, err := s.near.freeAddr()
 	if err != nil {
 		return "", err
 	}

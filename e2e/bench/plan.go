@@ -13,6 +13,7 @@ import (
 // A plan says what to measure and for how long.
 type plan struct {
 	Only      []string      `json:"only"`       // names of ways, in the order in which to measure
+	Apart     bool          `json:"apart"`      // client and server are on two machines
 	Rounds    int           `json:"rounds"`     // how often each way is measured
 	BulkBytes int64         `json:"bulk_bytes"` // a bulk transfer ends here,
 	BulkTime  time.Duration `json:"bulk_ns"`    // or then
@@ -42,6 +43,7 @@ func parseFlags(args []string, stderr io.Writer) (plan, string, error) {
 	fs.SetOutput(stderr)
 	fs.SortFlags = false
 	fs.StringSliceVar(&p.Only, "only", wayNames(), "ways to measure")
+	fs.BoolVar(&p.Apart, "apart", false, "have client and server in network namespaces of their own (Linux, as root)")
 	fs.BoolVar(&quick, "quick", false, "lower the bounds below, for a rough look in under 40 seconds")
 	fs.StringVar(&jsonFile, "json", "", "file to write all figures to, as JSON")
 	fs.IntVar(&p.Rounds, "rounds", p.Rounds, "how often to measure each way")
@@ -65,7 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (plan, string, error) {
 // lowered returns p with the bounds of quickPlan, save for those that were set.
 func (p plan) lowered(set func(flag string) bool) plan {
 	q := quickPlan
-	q.Only = p.Only
+	q.Only, q.Apart = p.Only, p.Apart
 	if set("rounds") {
 		q.Rounds = p.Rounds
 	}

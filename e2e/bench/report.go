@@ -11,7 +11,7 @@ import (
 const reportVersion = 1
 
 // bases are the ways that others are compared with.
-var bases = []string{"unix", "splice", "ssh", "libp2p"}
+var bases = []string{"unix", "splice", "tls", "ssh", "libp2p"}
 
 // A report is all that a run found, as it stands in the JSON file.
 type report struct {

@@ -10,10 +10,17 @@ import (
 // that it measures.
 const roleArg = "bench-role"
 
+// A self is what a process in a role is given besides arguments.
+type self struct {
+	ip  string    // where the others reach this process
+	in  io.Reader // ends when the process is to
+	out io.Writer // is read by who started it
+}
+
 // roles are what a process can be. A role prints the address at which it can be
-// reached, if it can, and returns when in ends; the process then exits, and its
-// connections with it.
-var roles = map[string]func(args []string, in io.Reader, out io.Writer) error{
+// reached, if it can, and returns when its input ends; the process then exits, and
+// its connections with it.
+var roles = map[string]func(s self, args []string) error{
 	"client":       clientRole,
 	"server":       serverRole,
 	"splice":       spliceRole,
@@ -24,34 +31,35 @@ var roles = map[string]func(args []string, in io.Reader, out io.Writer) error{
 }
 
 func isRole(args []string) bool {
-	return len(args) > 2 && args[1] == roleArg
+	return len(args) > 3 && args[1] == roleArg
 }
 
-// runRole runs the role that args name and returns the exit code.
+// runRole runs the role that args name, after the IP address of the process, and
+// returns the exit code.
 func runRole(args []string, in io.Reader, out, stderr io.Writer) int {
-	role, ok := roles[args[0]]
+	role, ok := roles[args[1]]
 	if !ok {
-		fmt.Fprintf(stderr, "no role %q\n", args[0])
+		fmt.Fprintf(stderr, "no role %q\n", args[1])
 		return exitUsage
 	}
-	if err := role(args[1:], in, out); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", args[0], err)
+	if err := role(self{args[0], in, out}, args[2:]); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", args[1], err)
 		return exitFault
 	}
 	return exitDone
 }
 
-// serveTCP listens on a free port of loopback, prints where, and gives each
-// connection to handle, which closes it, until in ends.
-func serveTCP(in io.Reader, out io.Writer, handle func(*net.TCPConn)) error {
-	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+// serveTCP listens on a free port, prints where, and gives each connection to
+// handle and then closes it, until the process is to end.
+func (s self) serveTCP(handle func(*net.TCPConn)) error {
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.ParseIP(s.ip)})
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	fmt.Fprintln(out, ln.Addr())
+	fmt.Fprintln(s.out, ln.Addr())
 	go accept(ln, handle)
-	return untilEnd(in)
+	return s.untilEnd()
 }
 
 func accept(ln *net.TCPListener, handle func(*net.TCPConn)) {
@@ -67,8 +75,8 @@ func accept(ln *net.TCPListener, handle func(*net.TCPConn)) {
 	}
 }
 
-func untilEnd(in io.Reader) error {
-	_, err := io.Copy(io.Discard, in)
+func (s self) untilEnd() error {
+	_, err := io.Copy(io.Discard, s.in)
 	return err
 }
 
@@ -78,15 +86,4 @@ func dialTCP(addr string) (*net.TCPConn, error) {
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
-}
-
-// freeAddr returns an address of loopback at which nothing listens, for
-// programs that must be told where to listen.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }

@@ -16,12 +16,12 @@ const bulkBuffer = 256 << 10
 
 // serverRole is what lies at the far end of each way. Its arguments are the name
 // of the way's ends and a folder for its files.
-func serverRole(args []string, in io.Reader, out io.Writer) error {
+func serverRole(s self, args []string) error {
 	e, err := endsNamed(args[0])
 	if err != nil {
 		return err
 	}
-	return e.serve(args[1], in, out, func(c conn) { _ = answer(c) })
+	return e.serve(s, args[1], func(c conn) { _ = answer(c) })
 }
 
 func answer(conn io.ReadWriter) error {

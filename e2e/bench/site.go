@@ -19,6 +19,7 @@ const startTime = 15 * time.Second
 // A site is a way that has been brought up: all its processes, client and server
 // included, and a folder for their files. One goroutine uses it.
 type site struct {
+	places
 	dir    string // removed by stop
 	client *process
 	procs  []*process
@@ -30,8 +31,11 @@ type site struct {
 }
 
 // openSite brings up a way and sees a byte through it.
-func openSite(ctx context.Context, w way) (_ *site, err error) {
-	s := &site{}
+func openSite(ctx context.Context, w way, at places) (_ *site, err error) {
+	if w.ends() != tcpEnds && at.apart() {
+		return nil, skip("its ends are on one machine")
+	}
+	s := &site{places: at}
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -40,7 +44,7 @@ func openSite(ctx context.Context, w way) (_ *site, err error) {
 	if s.dir, err = os.MkdirTemp("", "bench"); err != nil {
 		return nil, err
 	}
-	server, err := s.role(ctx, "server", w.ends(), s.dir)
+	server, err := s.role(ctx, s.far, "server", w.ends(), s.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +52,7 @@ func openSite(ctx context.Context, w way) (_ *site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.client, err = s.startRole("client", w.ends(), dial); err != nil {
+	if s.client, err = s.startRole(s.near, "client", w.ends(), dial); err != nil {
 		return nil, err
 	}
 	err = s.retry(ctx, func(ctx context.Context) error {
@@ -71,9 +75,10 @@ func (s *site) start(name string, cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// role starts this program in a role, and returns the address that it prints.
-func (s *site) role(ctx context.Context, args ...string) (addr string, err error) {
-	p, err := s.startRole(args...)
+// role starts this program in a role at a place, and returns the address that it
+// prints.
+func (s *site) role(ctx context.Context, at place, args ...string) (addr string, err error) {
+	p, err := s.startRole(at, args...)
 	if err != nil {
 		return "", err
 	}
@@ -82,12 +87,12 @@ func (s *site) role(ctx context.Context, args ...string) (addr string, err error
 	return p.line(ctx)
 }
 
-func (s *site) startRole(args ...string) (*process, error) {
+func (s *site) startRole(at place, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, append([]string{roleArg}, args...)...)
+	cmd := at.command(self, append([]string{roleArg, at.ip()}, args...)...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

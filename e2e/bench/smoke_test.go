@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p2pnode/p2pnode/e2e/lab"
 	"go.uber.org/goleak"
 )
 
@@ -53,6 +54,28 @@ func TestEachWayIsMeasured(t *testing.T) {
 		}
 	}
 	checkJSON(t, r)
+}
+
+// Between two machines, ways whose ends are on one are skipped.
+func TestWaysBetweenNamespaces(t *testing.T) {
+	p := smallPlan("none", "unix", "splice", "tls", "libp2p")
+	p.Apart = true
+	r, err := measureWays(t.Context(), p, machine{}, io.Discard)
+	if errors.Is(err, lab.ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range r.Ways {
+		want := 2
+		if w.Name == "unix" {
+			want = 0
+		}
+		if w.Err != "" || (w.Skipped != "") != (want == 0) || len(w.Rounds) != want {
+			t.Errorf("%s: error %q, skipped %q, %d rounds, want %d", w.Name, w.Err, w.Skipped, len(w.Rounds), want)
+		}
+	}
 }
 
 func checkJSON(t *testing.T, r *report) {
@@ -105,10 +128,10 @@ func (w brokenWay) start(_ context.Context, s *site, _ string) (string, error) {
 	if w.err != nil {
 		return "", w.err
 	}
-	if _, err := s.startRole("pigeon"); err != nil {
+	if _, err := s.startRole(s.near, "pigeon"); err != nil {
 		return "", err
 	}
-	return freeAddr()
+	return s.near.freeAddr()
 }
 
 func TestWayThatDoesNotComeUp(t *testing.T) {
@@ -122,7 +145,7 @@ func TestWayThatDoesNotComeUp(t *testing.T) {
 		{"nothing comes through", nil, "", `no byte came through: pigeon ended: exit status 2: no role "pigeon"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			res, s := open(t.Context(), brokenWay{err: tt.err})
+			res, s := open(t.Context(), brokenWay{err: tt.err}, places{})
 			if s != nil {
 				s.stop()
 				t.Error("open gave a site, want none")
@@ -158,7 +181,7 @@ func TestPathsAreNotedOnce(t *testing.T) {
 }
 
 func TestSiteStopRemovesAll(t *testing.T) {
-	s, err := openSite(t.Context(), splice{})
+	s, err := openSite(t.Context(), splice{}, places{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +207,7 @@ func TestProcessThatEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := startProcess("pigeon", exec.Command(self, roleArg, "pigeon"), nil)
+	p, err := startProcess("pigeon", exec.Command(self, roleArg, "127.0.0.1", "pigeon"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"net"
 )
 
@@ -13,12 +12,12 @@ type splice struct{ overTCP }
 func (splice) name() string { return "splice" }
 
 func (splice) start(ctx context.Context, s *site, server string) (string, error) {
-	return s.role(ctx, "splice", server)
+	return s.role(ctx, s.near, "splice", server)
 }
 
 // spliceRole is the proxy. Its argument is the server's address.
-func spliceRole(args []string, in io.Reader, out io.Writer) error {
-	return serveTCP(in, out, func(client *net.TCPConn) {
+func spliceRole(s self, args []string) error {
+	return s.serveTCP(func(client *net.TCPConn) {
 		if server, err := dialTCP(args[0]); err == nil {
 			tie(client, server)
 		}

@@ -28,7 +28,7 @@ func (sshWay) start(ctx context.Context, s *site, server string) (string, error)
 			return "", err
 		}
 	}
-	daemon, err := freeAddr()
+	daemon, err := s.far.freeAddr()
 	if err != nil {
 		return "", err
 	}
@@ -74,15 +74,17 @@ func startSSHD(ctx context.Context, s *site, sshd, addr, server string) error {
 	if err := satisfySSHD(ctx, s, sshd, config); err != nil {
 		return err
 	}
-	if _, err := s.start("sshd", exec.Command(sshd, "-D", "-e", "-f", config)); err != nil {
+	if _, err := s.start("sshd", s.far.command(sshd, "-D", "-e", "-f", config)); err != nil {
 		return err
 	}
 	return s.retry(ctx, func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err
+		return s.near.do(func() error {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		})
 	})
 }
 
@@ -121,11 +123,11 @@ func startSSH(s *site, daemon, server string) (string, error) {
 	if err := os.WriteFile(known, fmt.Appendf(nil, "[%s]:%s %s", host, port, hostKey), 0o600); err != nil {
 		return "", err
 	}
-	listen, err := freeAddr()
+	listen, err := s.near.freeAddr()
 	if err != nil {
 		return "", err
 	}
-	_, err = s.start("ssh", exec.Command("ssh", "-F", "none", "-N", "-T", "-p", port,
+	_, err = s.start("ssh", s.near.command("ssh", "-F", "none", "-N", "-T", "-p", port,
 		"-c", "aes128-gcm@openssh.com", "-i", filepath.Join(s.dir, "client"),
 		"-o", "UserKnownHostsFile="+known, "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=yes",
 		"-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes", "-o", "Compression=no",

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/p2pnode/p2pnode/overlay"
 )
@@ -30,7 +29,7 @@ const (
 )
 
 // serveMeshEnd founds a mesh. What it prints as its address is an invite.
-func serveMeshEnd(_ string, in io.Reader, out io.Writer, handle func(conn)) error {
+func serveMeshEnd(s self, _ string, handle func(conn)) error {
 	mesh, err := overlay.Open(context.Background(), overlay.Config{Name: meshServer})
 	if err != nil {
 		return err
@@ -56,8 +55,8 @@ func serveMeshEnd(_ string, in io.Reader, out io.Writer, handle func(conn)) erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, inv.Text())
-	return untilEnd(in)
+	fmt.Fprintln(s.out, inv.Text())
+	return s.untilEnd()
 }
 
 func openMeshEnd(ctx context.Context, invite string) (dialer, func(), error) {

@@ -15,7 +15,11 @@ func (r *report) writeTable(w io.Writer) error {
 	var b bytes.Buffer
 	m := r.Machine
 	fmt.Fprintf(&b, "%s, %s %s, %d cores %s, %s\n", r.Date.Format(time.DateTime), m.System, m.Kernel, m.Cores, m.CPU, m.Go)
-	fmt.Fprintf(&b, "TCP congestion control %s; medians of %d rounds\n\n", m.Congestion, r.Plan.Rounds)
+	where := ""
+	if r.Plan.Apart {
+		where = ", client and server in two network namespaces"
+	}
+	fmt.Fprintf(&b, "TCP congestion control %s%s; medians of %d rounds\n\n", m.Congestion, where, r.Plan.Rounds)
 	writeRows(&b, r.Ways, []label{wayLabel, pathLabel}, func(w *result) string { return w.row() })
 	for _, base := range bases {
 		if len(r.rounds(base)) == 0 {

@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"os"
@@ -29,22 +28,22 @@ func (tlsWay) start(ctx context.Context, s *site, server string) (string, error)
 	if err := writeCertificate(pemFile); err != nil {
 		return "", err
 	}
-	exit, err := s.role(ctx, "tls-exit", server, pemFile)
+	exit, err := s.role(ctx, s.far, "tls-exit", server, pemFile)
 	if err != nil {
 		return "", err
 	}
-	return s.role(ctx, "tls-entry", exit, pemFile)
+	return s.role(ctx, s.near, "tls-entry", exit, pemFile)
 }
 
 // tlsExitRole is the proxy at the server's side. Its arguments are the server's
 // address and the file of its certificate and key.
-func tlsExitRole(args []string, in io.Reader, out io.Writer) error {
+func tlsExitRole(s self, args []string) error {
 	cert, err := tls.LoadX509KeyPair(args[1], args[1])
 	if err != nil {
 		return err
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
-	return serveTCP(in, out, func(entry *net.TCPConn) {
+	return s.serveTCP(func(entry *net.TCPConn) {
 		if server, err := dialTCP(args[0]); err == nil {
 			tie(tls.Server(entry, config), server)
 		}
@@ -53,14 +52,14 @@ func tlsExitRole(args []string, in io.Reader, out io.Writer) error {
 
 // tlsEntryRole is the proxy at the client's side. Its arguments are the other
 // proxy's address and the file of that one's certificate.
-func tlsEntryRole(args []string, in io.Reader, out io.Writer) error {
+func tlsEntryRole(s self, args []string) error {
 	text, err := os.ReadFile(args[1])
 	if err != nil {
 		return err
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "localhost", RootCAs: x509.NewCertPool()}
 	config.RootCAs.AppendCertsFromPEM(text)
-	return serveTCP(in, out, func(client *net.TCPConn) {
+	return s.serveTCP(func(client *net.TCPConn) {
 		if exit, err := dialGCM(args[0], config); err == nil {
 			tie(client, exit)
 		}

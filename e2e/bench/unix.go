@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 )
@@ -18,13 +17,13 @@ func (unixWay) start(_ context.Context, _ *site, server string) (string, error) 
 	return server, nil
 }
 
-func serveUnixEnd(dir string, in io.Reader, out io.Writer, handle func(conn)) error {
+func serveUnixEnd(s self, dir string, handle func(conn)) error {
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(dir, "server")})
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	fmt.Fprintln(out, ln.Addr())
+	fmt.Fprintln(s.out, ln.Addr())
 	go func() {
 		for {
 			c, err := ln.AcceptUnix()
@@ -37,7 +36,7 @@ func serveUnixEnd(dir string, in io.Reader, out io.Writer, handle func(conn)) er
 			}()
 		}
 	}()
-	return untilEnd(in)
+	return s.untilEnd()
 }
 
 func openUnixEnd(_ context.Context, addr string) (dialer, func(), error) {

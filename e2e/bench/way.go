@@ -26,7 +26,7 @@ type way interface {
 var ways = []way{
 	none{}, unixWay{}, streamWay{},
 	splice{}, tlsWay{}, sshWay{}, libp2pWay{},
-	p2pnodeWay{called: "p2pnode"}, p2pnodeWay{called: "p2pnode-lan", flags: noLocal},
+	p2pnodeWay{called: "p2pnode", local: true}, p2pnodeWay{called: "p2pnode-lan"},
 }
 
 // A skip is the reason for which a way can't be measured on this machine.
