@@ -1,9 +1,12 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -27,11 +30,13 @@ func (t bulkTLS) SecureOutbound(ctx context.Context, insecure net.Conn, p peer.I
 	return raw.secured(c, err)
 }
 
-// bulkSecure gathers the records of one Write.
+// bulkSecure gathers the records of one Write, and answers yamux's pings late.
 type bulkSecure struct {
 	sec.SecureConn
 	raw *bulkConn
 	mu  sync.Mutex
+
+	pong atomic.Bool // one waits
 }
 
 func (c *bulkConn) secured(s sec.SecureConn, err error) (sec.SecureConn, error) {
@@ -44,7 +49,37 @@ func (c *bulkConn) secured(s sec.SecureConn, err error) (sec.SecureConn, error) 
 // oneRecord is what crypto/tls puts into one record, RFC 8446 section 5.1.
 const oneRecord = 16 << 10
 
+// pongDelay is what a ping seems to take longer. A yamux stream gets a larger window
+// when half of the one that it has was read within four round trips, as measured when
+// the connection was new and twice a minute since. That is too little where what was
+// lost is waited for, or a round trip has become longer, or a machine is busy. With
+// this a window may last for 0.4 seconds and four round trips. A longer delay gained
+// little, and streams beside one of bulk wait for what its window lets into the queue.
+const pongDelay = 50 * time.Millisecond
+
+// isPong tells whether a frame of yamux's, of which a Write is one, answers a ping.
+func isPong(p []byte) bool {
+	const length, ping, ack = 12, 2, 2
+	return len(p) == length && p[0] == 0 && p[1] == ping && p[3]&ack != 0
+}
+
+// pongLater writes an answer after pongDelay. One waits at a time.
+func (s *bulkSecure) pongLater(p []byte) bool {
+	if s.pong.Swap(true) {
+		return false
+	}
+	pong := bytes.Clone(p)
+	time.AfterFunc(pongDelay, func() {
+		s.pong.Store(false)
+		_, _ = s.SecureConn.Write(pong) // what fails does so for yamux too
+	})
+	return true
+}
+
 func (s *bulkSecure) Write(p []byte) (int, error) {
+	if isPong(p) && s.pongLater(p) {
+		return len(p), nil
+	}
 	if len(p) <= oneRecord {
 		return s.SecureConn.Write(p)
 	}

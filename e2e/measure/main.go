@@ -12,6 +12,7 @@
 //	go run ./e2e/measure network-hard
 //	go run ./e2e/measure network-lan
 //	go run ./e2e/measure network-relay
+//	go run ./e2e/measure network-long
 //	go run ./e2e/measure network-circuits
 //	go run ./e2e/measure network-crowd 20
 //	go run ./e2e/measure network-loss
@@ -44,6 +45,9 @@
 //     before and after.
 //   - network-relay: bulk through a relay, beside bulk by TCP between nodes that need
 //     none.
+//   - network-long: bulk through a forward between two nodes over a long fast link, and
+//     over one that loses packets, beside a plain TCP connection with the system's
+//     congestion control.
 //   - network-circuits: what a thousand circuits cost a relay.
 //   - network-crowd: that many nodes (200) of package p2p behind one public address:
 //     how long until all are connected to the one relay that there is and have it
@@ -133,7 +137,7 @@ func main() {
 	args.StringVar(&o.soak.tags, "tags", "", "build tags of the nodes of durable-soak")
 	brisk := args.Bool("brisk", false, "have durable-soak's faults come faster and last shorter")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-lan|-relay|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-lan|-relay|-long|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
 		args.PrintDefaults()
 	}
 	pflag.Parse()
@@ -206,6 +210,7 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"network":          measureNetwork(o.rounds, filter, o.ordered),
 		"network-lan":      measureNetworkLAN(o.rounds, filter),
 		"network-relay":    measureNetworkRelay(o.rounds, filter),
+		"network-long":     measureNetworkLong(o.rounds),
 		"network-circuits": inNetwork(circuitCost),
 		"network-crowd":    measureNetworkCrowd(members),
 		"network-loss":     inNetwork(measureNetworkLoss),

@@ -244,6 +244,16 @@ func cpuOfAll(who map[string]*node) (map[string]float64, error) {
 	return out, nil
 }
 
+// steady returns what a connection brings once windows have grown, in Mbit/s.
+func steady(c net.Conn) (float64, error) {
+	if _, err := drain(c, bulkWarmUp); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	bytes, err := drain(c, bulkTime)
+	return float64(bytes) * 8 / 1e6 / time.Since(began).Seconds(), err
+}
+
 // drain reads for some time and counts.
 func drain(c net.Conn, d time.Duration) (total int64, err error) {
 	end := time.Now().Add(d)
