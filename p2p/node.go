@@ -129,7 +129,7 @@ func newNode(c Config) (*Node, error) {
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
-	n.kit.addrs = n.tellAddrs
+	n.kit.addrs, n.kit.traffic.much = n.tellAddrs, n.cheaperLater
 	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
