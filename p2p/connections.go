@@ -118,7 +118,9 @@ func (n *Node) Disconnect(id peer.ID) error {
 	if n.durables.end(id, network.ErrReset) {
 		n.durables.settle(n.kit.swarm.ConnsToPeer(id))
 	}
-	return n.kit.swarm.ClosePeer(id)
+	err := n.kit.swarm.ClosePeer(id)
+	n.singles.close(id)
+	return err
 }
 
 // holdTag keeps the connections that carry streams from being closed when

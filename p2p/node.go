@@ -39,6 +39,7 @@ type Node struct {
 	lan       *LAN // nil if the node does not look on the local network
 	relays    *relays
 	eye       *eye
+	singles   *singles
 	upgrades  *upgrades
 	around    *surroundings
 	sources   *addrSources
@@ -123,13 +124,14 @@ func newNode(c Config) (*Node, error) {
 		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
-	n.relays, n.eye, n.upgrades, n.around = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n)
+	n.relays, n.eye, n.upgrades, n.around, n.singles = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n), newSingles(n)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.streamMemory, n.durables = c.StreamMemory, newDurables(n, c)
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
 	n.kit.addrs, n.kit.traffic.much = n.tellAddrs, n.cheaperLater
+	n.kit.takes = n.singles.take
 	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
@@ -314,6 +316,7 @@ func (n *Node) Close() error {
 		n.closeListeners()
 		n.eye.close()
 		n.around.close()
+		n.singles.close()
 		if n.carrier != nil {
 			_ = n.carrier.service.Close() // it always returns nil
 		}
