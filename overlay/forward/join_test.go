@@ -310,7 +310,7 @@ func TestBufferGrowsAndShrinks(t *testing.T) {
 		{"filled mid", mid, 64 << 10, large},
 		{"half filled mid", mid, 32 << 10, mid},
 		{"little in mid", mid, 8<<10 - 1, small},
-		{"filled large", large, 256 << 10, large},
+		{"filled large", large, bufferSizes[large], large},
 		{"little in large", large, 32<<10 - 1, mid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
