@@ -14,10 +14,10 @@ import (
 
 const (
 	// muchInAll is what has to go to a peer or come from it before TCP is tried.
-	muchInAll = 4 << 20
+	muchInAll = 1 << 20
 
 	// cheaperEvery is how often it is tried while much goes over QUIC.
-	cheaperEvery = time.Minute
+	cheaperEvery = 15 * time.Second
 
 	// cheaperWait lets the end that made the connection by QUIC try first.
 	cheaperWait = 2 * time.Second
