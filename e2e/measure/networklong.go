@@ -52,7 +52,7 @@ func (n *network) bulkBesideTCP(ctx context.Context, w wire, p *bulkEnds, rounds
 	}
 	defer source.Close()
 	go pour(source)
-	if _, err := p.measure(ctx, &figure{}); err != nil { // it shows that there is bulk
+	if _, err := p.measure(ctx, &figure{}, nil); err != nil { // it shows that there is bulk
 		return nil, err
 	}
 	for range rounds {
