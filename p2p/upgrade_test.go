@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -325,7 +326,11 @@ func TestUpgradeBringsARelay(t *testing.T) {
 	if err := from.Connect(testContext(t), to.ID(), throughRelay(relay, to)...); err != nil {
 		t.Fatal(err)
 	}
-	hasRelays(t, from, relay, to)
+	waitFor(t, from, "a connection that it made by TCP", func(all []Connection) bool {
+		return slices.ContainsFunc(all, func(c Connection) bool {
+			return c.Peer == to.ID() && !c.Inbound && c.Path != PathRelay && !isQUIC(c.Addr)
+		})
+	})
 }
 
 // say sends a word to an echo and waits for it.
