@@ -198,12 +198,14 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 
 // switchLocked has a carrier take the place of another, or of none.
 func (d *durableStream) switchLocked(old, c *durableCarrier) {
-	if old != nil && d.carrier == old {
+	if ds := d.node.durables; old != nil && d.carrier == old {
 		d.moves++
-		d.node.durables.moves.Add(1)
+		ds.moves.Add(1)
 	} else {
-		d.node.durables.resumes.Add(1)
+		d.resumes++
+		ds.resumes.Add(1)
 	}
+	d.countReplayedLocked()
 	d.dropCarrierLocked()
 	if old != nil {
 		d.node.start(func() { _ = old.raw.Reset() }) // its end is known

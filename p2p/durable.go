@@ -50,8 +50,11 @@ type durableStream struct {
 	code    uint32              // with which this end gave it up; CodeUnknown if not
 	expiry  *time.Timer         // until the time limit, while there is no carrier
 	watched bool                // see durables.watch
-	moves   int
-	stalls  int
+
+	// See [StreamInfo].
+	moves, resumes, stalls int
+	stalling               bool   // of stalls, the last goes on
+	replayed               uint64 // of what the end says, what the node has counted
 
 	// When the peer was last told that there is no carrier, and on which connection.
 	lostTold time.Time

@@ -31,7 +31,8 @@ type durables struct {
 	limit  time.Duration
 	budget *durable.Budget
 
-	moves, resumes, stalls, replayed, lost atomic.Uint64
+	// What has happened since the node began; see [StreamTotals].
+	moves, resumes, stalls, replayed, expired, unknown atomic.Uint64
 
 	mu      sync.Mutex // guards the fields below; taken after that of a stream
 	peers   map[peer.ID]*durablePeer
@@ -123,9 +124,11 @@ func (ds *durables) find(id peer.ID, sid durable.ID) *durableStream {
 }
 
 func (ds *durables) forget(d *durableStream) {
-	ds.replayed.Add(d.end.Replayed())
-	if err := d.end.Err(); errors.Is(err, durable.ErrTimeLimit) || errors.Is(err, durable.ErrUnknown) {
-		ds.lost.Add(1)
+	switch err := d.errLocked(); {
+	case errors.Is(err, durable.ErrTimeLimit):
+		ds.expired.Add(1)
+	case errors.Is(err, durable.ErrUnknown):
+		ds.unknown.Add(1)
 	}
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
@@ -308,7 +311,6 @@ func (ds *durables) watch() {
 				continue
 			}
 			looked[c] = now
-			ds.stalls.Add(1)
 			ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
 		}
 		ds.mu.Lock()
@@ -332,51 +334,22 @@ func (d *durableStream) stalled(now time.Time) network.Conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.end.Outstanding() || d.gone {
-		d.watched = false
+		d.watched, d.stalling = false, false
 		ds := d.node.durables
 		ds.mu.Lock()
 		delete(ds.watched, d)
 		ds.mu.Unlock()
 		return nil
 	}
-	if d.carrier == nil || !d.end.Stalled(now) {
+	was := d.stalling
+	if d.stalling = d.carrier != nil && d.end.Stalled(now); !d.stalling {
 		return nil
 	}
-	d.stalls++
-	return d.carrier.conn
-}
-
-// A StreamInfo tells of a stream that outlives its connections.
-type StreamInfo struct {
-	Peer     peer.ID
-	Protocol string
-	Path     Path // the last, if there is none now
-	Dialed   bool // by this node
-	Since    time.Time
-	Waiting  bool // for a connection
-	Moves    int  // to a better connection
-	Resumes  int  // on any other connection, moves included
-	Stalls   int  // how often the peer was long in answering
-	Replayed uint64
-	Held     int // bytes of memory for what the peer has not acknowledged
-}
-
-// Streams returns the durable streams that there are, the oldest first.
-func (n *Node) Streams() []StreamInfo {
-	all := n.durables.all()
-	out := make([]StreamInfo, 0, len(all))
-	for _, d := range all {
-		d.mu.Lock()
-		if !d.gone {
-			out = append(out, StreamInfo{
-				Peer: d.peer, Protocol: d.proto, Path: d.path, Dialed: d.opener, Since: d.began, Waiting: d.carrier == nil,
-				Moves: d.moves, Resumes: d.end.Resumes(), Stalls: d.stalls, Replayed: d.end.Replayed(), Held: d.end.Held(),
-			})
-		}
-		d.mu.Unlock()
+	if !was {
+		d.stalls++
+		d.node.durables.stalls.Add(1)
 	}
-	slices.SortFunc(out, func(a, b StreamInfo) int { return a.Since.Compare(b.Since) })
-	return out
+	return d.carrier.conn
 }
 
 // carries counts the streams that a connection carries.

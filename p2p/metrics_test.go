@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 
@@ -57,13 +58,20 @@ func TestMetricsOfTwoNodes(t *testing.T) {
 	}
 	until(t, "the refusals are counted", func() bool { return to.gate.refused.Load() == 2 })
 
-	checkValues(t, "the node that dials", values(t, dials), map[string]float64{
+	quiet := map[string]float64{
+		"streams_waiting": 0, "stream_moves_total": 0, "stream_resumes_total": 0, "stream_stalls_total": 0,
+		"stream_replayed_bytes_total": 0, "streams_lost_total why=time limit": 0, "streams_lost_total why=unknown": 0,
+	}
+	held := func(n *Node) float64 { return float64(n.StreamTotals().Held) }
+	checkValues(t, "the node that dials", values(t, dials), quiet, map[string]float64{
+		"stream_held_bytes":    held(from),
 		"connections path=lan": 1, "connections path=direct": 0, "connections path=unix": 0, "connections path=relay": 0,
 		"streams": 1, "streams_opened_total": 1,
 		"stream_bytes_total direction=in": 0, "stream_bytes_total direction=out": 4,
 		"connections_refused_total": 0, "dials_failed_total": 1,
 	})
-	checkValues(t, "the node that is dialed", values(t, dialed), map[string]float64{
+	checkValues(t, "the node that is dialed", values(t, dialed), quiet, map[string]float64{
+		"stream_held_bytes":    held(to),
 		"connections path=lan": 1, "connections path=direct": 0, "connections path=unix": 0, "connections path=relay": 0,
 		"streams": 1, "streams_opened_total": 1,
 		"stream_bytes_total direction=in": 4, "stream_bytes_total direction=out": 0,
@@ -71,8 +79,12 @@ func TestMetricsOfTwoNodes(t *testing.T) {
 	})
 }
 
-func checkValues(t *testing.T, whose string, got, want map[string]float64) {
+func checkValues(t *testing.T, whose string, got map[string]float64, wants ...map[string]float64) {
 	t.Helper()
+	want := map[string]float64{}
+	for _, w := range wants {
+		maps.Copy(want, w)
+	}
 	for name, v := range want {
 		if g, ok := got[name]; !ok || g != v {
 			t.Errorf("%s: %s = %v, want %v", whose, name, g, v)

@@ -27,19 +27,15 @@ func durableConfig(limit time.Duration) p2p.Config {
 	return p2p.Config{StreamLimit: limit}
 }
 
-// A streamCount is what the streams of a node went through, summed up.
+// A streamCount is what the streams of a node went through, ended ones among them.
 type streamCount struct {
 	Streams, Moves, Resumes, Stalls int
 	Replayed                        int64 // bytes
 }
 
-func countStreams(n *p2p.Node) (c streamCount) {
-	for _, s := range n.Streams() {
-		c.Streams++
-		c.Moves += s.Moves
-		c.Resumes += s.Resumes
-		c.Stalls += s.Stalls
-		c.Replayed += int64(s.Replayed)
+func countStreams(n *p2p.Node) streamCount {
+	t := n.StreamTotals()
+	return streamCount{
+		Streams: t.Open, Moves: int(t.Moves), Resumes: int(t.Resumes), Stalls: int(t.Stalls), Replayed: int64(t.Replayed),
 	}
-	return c
 }
