@@ -77,6 +77,14 @@ type Config struct {
 	// The zero Relay is what each node does; see there.
 	Relay p2p.Relay
 
+	// StreamLimit is how long a stream whose connection was lost waits for another
+	// before it is over, at this end. Zero means 5 minutes, and a negative one for ever.
+	StreamLimit time.Duration
+
+	// StreamMemory is how many bytes all streams together may hold of what members
+	// have not acknowledged; see [p2p.Config]. Zero means 256 MiB.
+	StreamMemory int64
+
 	// DialTimeout bounds one attempt to connect to one address. Zero means 10
 	// seconds.
 	DialTimeout time.Duration
@@ -98,6 +106,9 @@ func (c Config) withDefaults() (Config, []peer.AddrInfo, error) {
 	}
 	if c.DialTimeout < 0 {
 		errs = append(errs, fmt.Errorf("Config.DialTimeout is negative: %v", c.DialTimeout))
+	}
+	if c.StreamMemory < 0 {
+		errs = append(errs, fmt.Errorf("Config.StreamMemory is negative: %d", c.StreamMemory))
 	}
 	if c.NoLocal && (c.LocalOnly || c.LocalDir != "" || len(c.LocalUsers) > 0) {
 		errs = append(errs, errors.New("Config.NoLocal contradicts LocalOnly, LocalDir and LocalUsers"))

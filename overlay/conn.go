@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/p2pnode/p2pnode/p2p"
@@ -28,6 +29,7 @@ type Conn struct {
 	self    string
 	service string
 	dialed  bool
+	since   time.Time // when it was agreed on, or asked for by the other end
 
 	answer   *answer   // to be given; nil if it was
 	listener *Listener // that the stream came to; nil where it was dialed
@@ -80,7 +82,7 @@ func (m *Mesh) remember(c *Conn, id peer.ID) error {
 	if c.peer, ok = m.namedLocked(id); !ok {
 		return ErrNotMember
 	}
-	c.self = m.self.Name
+	c.self, c.since = m.self.Name, time.Now()
 	m.conns[c] = struct{}{}
 	return nil
 }

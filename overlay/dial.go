@@ -58,6 +58,10 @@ const (
 // With [p2p.DirectOnly] or [p2p.WaitDirect] the stream does not go through a relay.
 // Where that is the only way the error wraps [p2p.ErrOnlyRelay] and says why.
 //
+// The stream outlives its connection, but on this machine: it goes on over another,
+// and nothing is lost or repeated; see [Config].StreamLimit. With [p2p.Plain] it ends
+// with its connection.
+//
 // The error wraps one of [ErrBadTarget], [ErrUnknownMember], [ErrNoProvider],
 // [ErrNoService], [ErrNotPermitted] and [ErrBusy], or is an [*AmbiguousError],
 // or tells with a [*p2p.DialError] at which addresses the member did not

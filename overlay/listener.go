@@ -259,7 +259,7 @@ func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Conn, error) {
 	if len(l.pending) == cap(l.pending) {
 		return nil, ErrBusy
 	}
-	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.self.Name, service: service, listener: l}
+	c := &Conn{Stream: s, mesh: m, peer: peer, self: m.self.Name, service: service, since: time.Now(), listener: l}
 	if l.handsOver != nil && s.HandsOver() {
 		c.answer = &answer{take: l.handsOver}
 	}

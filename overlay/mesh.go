@@ -194,7 +194,7 @@ func (m *Mesh) startNode(c Config) error {
 	m.node, err = p2p.New(p2p.Config{
 		Key: m.keys.key, Listen: c.Listen, Port: port, Admission: m.admission, Local: m.localConfig(c),
 		LAN: m.lanConfig(c), NoPortMapping: c.NoPortMapping, Certificate: c.Certificate, Proxy: c.Proxy, Relay: c.Relay, OnPath: m.paths.put,
-		DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
+		StreamLimit: c.StreamLimit, StreamMemory: c.StreamMemory, DialTimeout: c.DialTimeout, Logger: c.Logger, Metrics: c.Metrics,
 	})
 	if err != nil {
 		return err

@@ -12,12 +12,15 @@ import (
 
 // connectCommand ties a stream to standard input and output.
 func connectCommand(e *env) *cobra.Command {
-	var direct directFlags
+	var flags streamFlags
 	cmd := &cobra.Command{
 		Use:   "connect TARGET",
 		Short: "Tie a stream to a service to standard input and output",
 		Long: `Open a stream to a service, and tie it to standard input and output, until the
-service has ended its side. Fit for ssh's ProxyCommand.`,
+service has ended its side. Fit for ssh's ProxyCommand.
+
+The stream outlives its path: when the network changes or fails, it waits and goes
+on over another, and no byte is lost or repeated. With --plain it breaks.`,
 		Example: `  p2pnode connect alice/echo
   ssh -o ProxyCommand="p2pnode connect alice/ssh" alice`,
 		Args:              exactArgs(1),
@@ -26,17 +29,13 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 			if _, err := overlay.ParseTarget(args[0]); err != nil {
 				return usageError{err}
 			}
-			if err := direct.check(); err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
 			return e.withNode(func(c *control.Client) error {
-				dial := c.Dial
-				if direct.only {
-					dial = func(ctx context.Context, target string) (*control.Conn, error) {
-						return c.DialDirect(ctx, target, direct.wait)
-					}
-				}
-				conn, err := dial(cmd.Context(), args[0])
+				conn, err := c.DialAs(cmd.Context(), args[0], control.DialOptions{
+					DirectOnly: flags.directOnly, WaitDirect: flags.waitDirect, Plain: flags.plain,
+				})
 				if err != nil {
 					return err
 				}
@@ -45,7 +44,7 @@ service has ended its side. Fit for ssh's ProxyCommand.`,
 			})
 		},
 	}
-	direct.add(cmd)
+	flags.add(cmd)
 	return cmd
 }
 

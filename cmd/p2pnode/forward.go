@@ -7,37 +7,42 @@ import (
 
 // forwardCommand ties a local socket to a service.
 func forwardCommand(e *env) *cobra.Command {
-	var direct directFlags
+	var flags streamFlags
 	cmd := &cobra.Command{
 		Use:   "forward ADDRESS TARGET",
 		Short: "Reach a service at an address of this machine",
 		Long: `Listen at an address of this machine, and tie what connects there to a service,
 until the node ends or "p2pnode unforward". The address is a port (of 127.0.0.1;
 0 takes a free one), HOST:PORT or unix:/PATH. The target is MEMBER/SERVICE, or
-/SERVICE for the nearest member that offers it.`,
+/SERVICE for the nearest member that offers it.
+
+A connection through it outlives its path: when the network changes or fails, it
+waits and goes on over another, and no byte is lost or repeated. With --plain it
+breaks.`,
 		Example: `  p2pnode forward 8080 alice/web
   p2pnode forward unix:/tmp/db.sock /db
-  p2pnode forward 8080 alice/web --direct-only`,
+  p2pnode forward 8080 alice/web --direct-only
+  p2pnode forward 8080 alice/web --plain`,
 		Args:              exactArgs(2),
 		ValidArgsFunction: e.completeTarget(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := direct.check(); err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
-			want := control.Forward{Listen: args[0], Target: args[1]}
-			if direct.only {
-				want.DirectOnly, want.WaitDirect = true, direct.wait
+			want := control.Forward{Listen: args[0], Target: args[1], Plain: flags.plain}
+			if flags.directOnly {
+				want.DirectOnly, want.WaitDirect = true, flags.waitDirect
 			}
 			return e.withNode(func(c *control.Client) error {
 				f, err := c.ForwardAs(cmd.Context(), want)
 				if err != nil {
 					return err
 				}
-				return e.print(f, "forward %s to %s%s", f.Listen, f.Target, directly(f))
+				return e.print(f, "forward %s to %s%s", f.Listen, f.Target, manner(f))
 			})
 		},
 	}
-	direct.add(cmd)
+	flags.add(cmd)
 	return cmd
 }
 

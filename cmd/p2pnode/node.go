@@ -23,6 +23,7 @@ type nodeFlags struct {
 	listen    []string
 	bootstrap []string
 	ephemeral bool
+	limit     time.Duration // of streams
 	local     localFlags
 	network   networkFlags
 	relay     relayFlags
@@ -33,10 +34,14 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "addresses to accept connections at, as /ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/udp/4001/quic-v1 or, for those who can only get out to port 443, /ip4/0.0.0.0/tcp/443/tls/ws (default: all interfaces, a free port)")
 	cmd.Flags().StringSliceVar(&f.bootstrap, "bootstrap", nil, "members to start from, as /ip4/192.0.2.1/tcp/4001/p2p/ID, besides those known")
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
+	cmd.Flags().DurationVar(&f.limit, "stream-limit", defaultStreamLimit, "how long a stream that has lost its connection waits for another before it is over; 0 for ever")
 	f.local.add(cmd)
 	f.network.add(cmd)
 	f.relay.add(cmd)
 }
+
+// defaultStreamLimit is that of package p2p.
+const defaultStreamLimit = 5 * time.Minute
 
 // config makes of the flags what package overlay wants.
 func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
@@ -65,6 +70,14 @@ func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
 			return c, usagef("--bootstrap %q: not an address such as /ip4/192.0.2.1/tcp/4001/p2p/ID", s)
 		}
 		c.Bootstrap = append(c.Bootstrap, a)
+	}
+	switch {
+	case f.limit < 0:
+		return c, usagef("--stream-limit %v: less than no time", f.limit)
+	case f.limit == 0:
+		c.StreamLimit = -1
+	default:
+		c.StreamLimit = f.limit
 	}
 	if err := f.network.apply(e, &c); err != nil {
 		return c, err

@@ -75,7 +75,8 @@ func TestTables(t *testing.T) {
 		Local:    control.Local{Dir: "/run/user/1000/p2pnode", Remade: 2},
 		Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: counts, Allow: everyone}, {Service: "db", Target: "unix:/s", Allow: admins}},
 		Only:     []string{"web", "db"},
-		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}, {Listen: "127.0.0.1:8081", Target: "alice/web", DirectOnly: true}},
+		Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "alice/web"}, {Listen: "127.0.0.1:8081", Target: "alice/web", DirectOnly: true}, {Listen: "127.0.0.1:8082", Target: "alice/web", DirectOnly: true, Plain: true}},
+		Streams:  []control.Stream{{Member: "alice", Service: "web", Dialed: true, Path: "lan", Since: time.Now()}},
 		Relays:   []control.Peer{{ID: "12D3KooWa", Name: "alice"}, {ID: "12D3KooWd"}}, Relaying: control.Relaying{Bytes: 2048},
 	}); err != nil {
 		t.Fatal(err)
@@ -87,6 +88,23 @@ func TestTables(t *testing.T) {
 		{}, // of a node before there was such a path
 	} {
 		got.WriteString(strings.Join(local(l), "\n") + "\n")
+	}
+	got.WriteByte('\n')
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	many := make([]control.Stream, 21)
+	for i := range many {
+		many[i] = control.Stream{Member: "bob", Service: "web", Dialed: true, Path: "lan", Since: now}
+	}
+	for _, all := range [][]control.Stream{
+		nil,
+		{
+			{Member: "bob", Service: "ssh", Dialed: true, Path: "direct", Since: now.Add(-time.Hour), Moves: 1, Resumes: 2, Stalls: 1},
+			{Member: "bob", Service: "web", Path: "relay", Since: now.Add(-1600 * time.Millisecond), Stalls: 3, Waiting: true},
+			{Member: "bob", Service: "db", Dialed: true, Path: "unix", Since: now, Plain: true},
+		},
+		many,
+	} {
+		got.WriteString(strings.Join(streams(all, now), "\n") + "\n")
 	}
 	got.WriteByte('\n')
 	if err := writeAccess(&got, []control.Access{

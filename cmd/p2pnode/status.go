@@ -15,7 +15,7 @@ import (
 func statusCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show this node: its name, where it is met, what it exposes and forwards",
+		Short: "Show this node: its name, where it is met, what it exposes and forwards, its streams",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error {
@@ -58,7 +58,10 @@ func writeStatus(w io.Writer, n control.Node) error {
 		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, x.Target, forWhom(x), traffic(x.Counts)))
 	}
 	for i, f := range n.Forwards {
-		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s%s", f.Listen, f.Target, directly(f), traffic(f.Counts)))
+		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s%s", f.Listen, f.Target, manner(f), traffic(f.Counts)))
+	}
+	for i, s := range streams(n.Streams, time.Now()) {
+		t.row(first(i, "streams"), s)
 	}
 	return t.flush()
 }
@@ -90,11 +93,15 @@ func relaying(r control.Relaying) string {
 	return byteCount(r.Bytes) + " for others"
 }
 
-func directly(f control.Forward) string {
+// manner tells how a forward dials, if not as all do.
+func manner(f control.Forward) (s string) {
 	if f.DirectOnly {
-		return ", through no relay"
+		s = ", through no relay"
 	}
-	return ""
+	if f.Plain {
+		s += ", plain"
+	}
+	return s
 }
 
 // local tells, a line each, where members on this machine are met and what is wrong

@@ -31,6 +31,38 @@ type Node struct {
 	Members   int       `json:"members"` // other members known
 	Exposed   []Exposed `json:"exposed"`
 	Forwards  []Forward `json:"forwards"`
+
+	Streams      []Stream     `json:"streams"` // that are open, the oldest first, 1,000 at most
+	StreamTotals StreamTotals `json:"stream_totals"`
+}
+
+// A Stream is an open stream to a service.
+type Stream struct {
+	Member   string    `json:"member"` // the name of the one at the other end
+	Service  string    `json:"service"`
+	Dialed   bool      `json:"dialed"`         // by this node, or one that uses a service of it
+	Path     string    `json:"path,omitempty"` // the last, if there is none now
+	Plain    bool      `json:"plain,omitempty"`
+	Since    time.Time `json:"since"`
+	Waiting  bool      `json:"waiting,omitempty"` // for a connection
+	Moves    int       `json:"moves"`             // to a better connection
+	Resumes  int       `json:"resumes"`           // after a connection was lost
+	Stalls   int       `json:"stalls"`            // how often the other end was long in acknowledging
+	Replayed uint64    `json:"replayed"`          // bytes sent again
+	Held     int       `json:"held"`              // bytes of memory
+}
+
+// StreamTotals sum up the streams that outlive their connections.
+type StreamTotals struct {
+	Open     int    `json:"open"`
+	Waiting  int    `json:"waiting"`
+	Held     int64  `json:"held"` // bytes of memory
+	Moves    uint64 `json:"moves"`
+	Resumes  uint64 `json:"resumes"`
+	Stalls   uint64 `json:"stalls"`
+	Replayed uint64 `json:"replayed"` // bytes
+	Expired  uint64 `json:"expired"`  // over for want of a connection in time
+	Unknown  uint64 `json:"unknown"`  // over as the other end did not know them any more
 }
 
 // A Local is the directory of sockets in which a node meets members on its machine.
@@ -103,6 +135,7 @@ type Forward struct {
 
 	DirectOnly bool          `json:"direct_only,omitempty"` // never through a relay
 	WaitDirect time.Duration `json:"wait_direct,omitempty"` // nanoseconds, for a direct path
+	Plain      bool          `json:"plain,omitempty"`       // its streams end with their connections
 }
 
 // Counts are those of the connections of an Exposed or a Forward.

@@ -245,15 +245,28 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// Dial opens a stream to a target such as "alice/web" or "/web".
-func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
-	return c.dial(ctx, url.Values{"target": {target}})
+// DialOptions say what a stream may be like. The zero DialOptions are those of Dial.
+type DialOptions struct {
+	DirectOnly bool          // through no relay
+	WaitDirect time.Duration // for a path that is none
+	Plain      bool          // the stream ends with its connection
 }
 
-// DialDirect is Dial that does not go through a relay, and waits for a path that
-// doesn't.
-func (c *Client) DialDirect(ctx context.Context, target string, wait time.Duration) (*Conn, error) {
-	return c.dial(ctx, url.Values{"target": {target}, "direct": {wait.String()}})
+// Dial opens a stream to a target such as "alice/web" or "/web".
+func (c *Client) Dial(ctx context.Context, target string) (*Conn, error) {
+	return c.DialAs(ctx, target, DialOptions{})
+}
+
+// DialAs is Dial with what else there is to say of it.
+func (c *Client) DialAs(ctx context.Context, target string, o DialOptions) (*Conn, error) {
+	query := url.Values{"target": {target}}
+	if o.DirectOnly {
+		query.Set("direct", o.WaitDirect.String())
+	}
+	if o.Plain {
+		query.Set("plain", "yes")
+	}
+	return c.dial(ctx, query)
 }
 
 func (c *Client) dial(ctx context.Context, query url.Values) (*Conn, error) {

@@ -167,6 +167,7 @@ func (d *Daemon) node() control.Node {
 		Reachable: seen.Reachable.String(), Relays: d.peers(seen.Relays), Relaying: relayingView(seen.Relaying),
 		PID: os.Getpid(), Since: d.since,
 		Exposed: d.listExposed(), Forwards: d.listForwards(),
+		Streams: d.listStreams(), StreamTotals: totalsView(d.mesh.Node().StreamTotals()),
 	}
 	for _, m := range d.mesh.Members() {
 		if m.Self {

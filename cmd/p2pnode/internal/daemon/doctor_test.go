@@ -117,7 +117,7 @@ func TestForwardThroughNoRelay(t *testing.T) {
 	if err != nil || !f.DirectOnly || f.WaitDirect != time.Second {
 		t.Fatalf("ForwardAs = %+v, %v, want one through no relay", f, err)
 	}
-	c, err := bob.DialDirect(ctx, "node0/web", time.Second)
+	c, err := bob.DialAs(ctx, "node0/web", control.DialOptions{DirectOnly: true, WaitDirect: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

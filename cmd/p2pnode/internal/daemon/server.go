@@ -127,7 +127,7 @@ func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
 	d.streams.Add(1) // before the server forgets the connection
 	defer d.streams.Done()
 	target := query(r, "target")
-	ctx, err := directContext(r)
+	ctx, err := dialContext(r)
 	if err != nil {
 		d.writeError(w, err)
 		return
@@ -149,18 +149,22 @@ func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// directContext returns a request's context, with which is dialed past relays if that
-// is asked for.
-func directContext(r *http.Request) (context.Context, error) {
+// dialContext returns a request's context, with which is dialed as is asked for: past
+// relays, or for a stream that ends with its connection.
+func dialContext(r *http.Request) (context.Context, error) {
+	ctx := r.Context()
+	if query(r, "plain") != "" {
+		ctx = p2p.Plain(ctx)
+	}
 	asked := query(r, "direct")
 	if asked == "" {
-		return r.Context(), nil
+		return ctx, nil
 	}
 	wait, err := time.ParseDuration(asked)
 	if err != nil || wait < 0 {
 		return nil, badRequestf("direct %.80q: not how long to wait for a direct path", asked)
 	}
-	return p2p.WaitDirect(r.Context(), wait), nil
+	return p2p.WaitDirect(ctx, wait), nil
 }
 
 // An untold is a stream to a command that is still to be told why it breaks.

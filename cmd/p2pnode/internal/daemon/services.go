@@ -31,6 +31,7 @@ type forwarded struct {
 	target  string
 	direct  bool
 	wait    time.Duration // for a direct path
+	plain   bool
 	forward *forward.Forward
 }
 
@@ -138,7 +139,7 @@ func (d *Daemon) forward(want control.Forward) (control.Forward, error) {
 	if want.WaitDirect < 0 || want.WaitDirect > maxWaitDirect {
 		return control.Forward{}, badRequestf("%v is not how long to wait for a direct path: want 0s to %v", want.WaitDirect, maxWaitDirect)
 	}
-	out := &forwarded{listen: addr, target: target, direct: want.DirectOnly, wait: want.WaitDirect}
+	out := &forwarded{listen: addr, target: target, direct: want.DirectOnly, wait: want.WaitDirect, plain: want.Plain}
 	f, err := forward.NewForward(out.dialer(d.mesh), target, addr, forward.Config{Logger: d.log, DialTimeout: forwardDialTimeout + want.WaitDirect})
 	if err != nil {
 		return control.Forward{}, err
@@ -161,21 +162,22 @@ const (
 )
 
 // dialer returns with what the forward dials.
-func (f *forwarded) dialer(mesh *overlay.Mesh) forward.Dialer {
-	if f.direct {
-		return directDialer{mesh, f.wait}
-	}
-	return mesh
-}
+func (f *forwarded) dialer(mesh *overlay.Mesh) forward.Dialer { return forwardDialer{mesh, f} }
 
-// A directDialer dials by no path that is a relay's.
-type directDialer struct {
+// A forwardDialer dials as a forward is to.
+type forwardDialer struct {
 	mesh *overlay.Mesh
-	wait time.Duration
+	*forwarded
 }
 
-func (d directDialer) DialContext(ctx context.Context, network, target string) (net.Conn, error) {
-	return d.mesh.DialContext(p2p.WaitDirect(ctx, d.wait), network, target)
+func (d forwardDialer) DialContext(ctx context.Context, network, target string) (net.Conn, error) {
+	if d.direct {
+		ctx = p2p.WaitDirect(ctx, d.wait)
+	}
+	if d.plain {
+		ctx = p2p.Plain(ctx)
+	}
+	return d.mesh.DialContext(ctx, network, target)
 }
 
 // unforward ends the forward that listens at an address, however it is written.
@@ -229,7 +231,7 @@ func (d *Daemon) exposedView(service string, e *exposed, made []named) control.E
 func (f *forwarded) view(listen string) control.Forward {
 	return control.Forward{
 		Version: control.Version, Listen: listen, Target: f.target, Counts: counts(f.forward.Stats()),
-		DirectOnly: f.direct, WaitDirect: f.wait,
+		DirectOnly: f.direct, WaitDirect: f.wait, Plain: f.plain,
 	}
 }
 
