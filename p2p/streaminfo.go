@@ -5,6 +5,19 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/p2pnode/p2pnode/p2p/durable"
+)
+
+// Why a stream that outlives its connections was lost. Reads and writes return them
+// with [ErrReset].
+var (
+	// ErrTimeLimit says that there was no connection for as long as Config.StreamLimit,
+	// of either end.
+	ErrTimeLimit = durable.ErrTimeLimit
+
+	// ErrUnknownStream says that the peer no longer knows the stream: it was started
+	// anew.
+	ErrUnknownStream = durable.ErrUnknown
 )
 
 // A StreamInfo tells of a stream, and of what it went through if it outlives its

@@ -101,6 +101,7 @@ func TestTables(t *testing.T) {
 			{Member: "bob", Service: "ssh", Dialed: true, Path: "direct", Since: now.Add(-time.Hour), Moves: 1, Resumes: 2, Stalls: 1},
 			{Member: "bob", Service: "web", Path: "relay", Since: now.Add(-1600 * time.Millisecond), Stalls: 3, Waiting: true},
 			{Member: "bob", Service: "db", Dialed: true, Path: "unix", Since: now, Plain: true},
+			{Member: "bob", Service: "db", Dialed: true, Path: "lan", Since: now, Plain: true},
 		},
 		many,
 	} {

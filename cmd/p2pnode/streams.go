@@ -40,7 +40,7 @@ func streamLine(s control.Stream, now time.Time) string {
 			said = append(said, fmt.Sprintf("%d %s", n.count, n.many))
 		}
 	}
-	if s.Plain {
+	if s.Plain && s.Path != "unix" && s.Path != "self" { // where all are
 		said = append(said, "plain")
 	}
 	if s.Waiting {

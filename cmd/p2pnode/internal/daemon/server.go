@@ -182,8 +182,9 @@ func (d *Daemon) tell(conn *control.Conn, err error) {
 		err = cause // without the ends of the joint, which say nothing to a user
 	}
 	code, _ := codeOf(err)
-	switch code {
-	case control.CodeRevoked, control.CodeExpired, control.CodeNotPermitted, control.CodeNotMember:
+	lost := errors.Is(err, p2p.ErrTimeLimit) || errors.Is(err, p2p.ErrUnknownStream)
+	switch {
+	case lost, code == control.CodeRevoked, code == control.CodeExpired, code == control.CodeNotPermitted, code == control.CodeNotMember:
 		err = conn.Abort(&control.Error{Version: control.Version, Code: code, Text: err.Error()})
 	default:
 		err = conn.Reset()
