@@ -66,7 +66,8 @@ type durableCarrier struct {
 	epoch   uint64
 	conn    network.Conn
 	raw     network.MuxedStream
-	stopped bool // is not to be used any more
+	stopped bool   // is not to be used any more
+	notes   *notes // of the connection, once there was need of them
 
 	// What was read and not yet looked at: headers, and the data behind them.
 	ahead  [96]byte
@@ -217,7 +218,11 @@ func (d *durableStream) readFailedLocked(c *durableCarrier, err error) {
 // acknowledgeLocked has the peer told how far this end has read.
 func (d *durableStream) acknowledgeLocked() {
 	if due, urgent := d.end.AckDue(); due && d.carrier != nil {
-		d.node.durables.notes(d.carrier.conn).ack(d, urgent)
+		c := d.carrier
+		if c.notes == nil {
+			c.notes = d.node.durables.notes(c.conn)
+		}
+		c.notes.ack(d, urgent)
 	}
 }
 
@@ -246,52 +251,32 @@ func (d *durableStream) Write(p []byte) (int, error) {
 	})
 }
 
-// bulkRead is what ReadFrom reads at a time from who fills it.
-const bulkRead = 256<<10 - 64
-
-// ReadFrom writes what r has until it ends, read into where it is kept for the peer.
-func (d *durableStream) ReadFrom(r io.Reader) (int64, error) {
-	var total int64
-	size := 4 << 10
+// fill writes what one Read of r gives, n bytes at most, read into where it is kept for
+// the peer. It waits for room before.
+func (d *durableStream) fill(r io.Reader, n int) (got int, rerr, werr error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for {
-		n, err := d.turnLocked(func() (int, error) { return d.readInLocked(r, size) })
-		total += int64(n)
-		switch {
-		case err == io.EOF:
-			return total, nil
-		case err != nil:
-			return total, err
-		case n == 0:
-			if err := d.waitLocked(d.writeDeadline); err != nil {
-				return total, err
+	got, werr = d.turnLocked(func() (int, error) {
+		for {
+			if err := d.writeErrLocked(); err != nil {
+				return 0, err
 			}
-		case n >= size-64:
-			size = min(size*4, bulkRead)
-		case n < size/8:
-			size = max(size/4, 4<<10)
+			b := d.end.Reserve(n, time.Now())
+			if b == nil {
+				if err := d.waitLocked(d.writeDeadline); err != nil {
+					return 0, err
+				}
+				continue
+			}
+			d.mu.Unlock()
+			k, err := r.Read(b[:min(len(b), n)])
+			d.mu.Lock()
+			d.end.Commit(k)
+			rerr = err
+			return k, d.flushLocked(false)
 		}
-	}
-}
-
-// readInLocked reads once from r and writes that. Without room it does nothing.
-func (d *durableStream) readInLocked(r io.Reader, size int) (int, error) {
-	if err := d.writeErrLocked(); err != nil {
-		return 0, err
-	}
-	b := d.end.Reserve(size, time.Now())
-	if b == nil {
-		return 0, nil
-	}
-	d.mu.Unlock()
-	n, err := r.Read(b[:min(len(b), size)])
-	d.mu.Lock()
-	d.end.Commit(n)
-	if ferr := d.flushLocked(false); err == nil {
-		err = ferr
-	}
-	return n, err
+	})
+	return got, rerr, werr
 }
 
 // turnLocked runs f with the turn to write.

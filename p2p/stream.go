@@ -129,7 +129,8 @@ func (s *Stream) RemoteAddr() net.Addr { return Addr{s.info.remote, s.info.proto
 
 // Read returns io.EOF once the other end has closed its side for writing and
 // all it wrote has been read. Other errors are [*net.OpError]s around
-// [os.ErrDeadlineExceeded], [net.ErrClosed], [ErrNoListener] or [ErrReset].
+// [os.ErrDeadlineExceeded], [net.ErrClosed], [ErrNoListener] or [ErrReset], which may
+// come with [ErrTimeLimit] or [ErrUnknownStream].
 func (s *Stream) Read(p []byte) (int, error) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
@@ -163,6 +164,25 @@ func (s *Stream) Write(p []byte) (int, error) {
 	k, err := s.rw.Write(p)
 	s.node.bytesOut.Add(uint64(k))
 	return k, s.opError("write", err)
+}
+
+// Fill is for who has much to write: it writes what one Read of r gives, n bytes at
+// most, without a copy of its own where the stream keeps what it sends. While r has
+// nothing, other writes wait too. Elsewhere it reads nothing, and the error is
+// [errors.ErrUnsupported]. An error of r, which may be io.EOF, is returned as it is.
+func (s *Stream) Fill(r io.Reader, n int) (int, error) {
+	d, ok := s.raw.(*durableStream)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	k, rerr, werr := d.fill(r, n)
+	s.node.bytesOut.Add(uint64(k))
+	if werr != nil {
+		return k, s.opError("write", werr)
+	}
+	return k, rerr
 }
 
 // CloseWrite tells the other end that no more will be written; it reads io.EOF

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -249,12 +250,15 @@ func (s *Stream) WriteTo(w io.Writer) (int64, error) {
 }
 
 // ReadFrom writes to the stream what r has: from a socket within the kernel where
-// the stream is one itself.
+// the stream is one itself, else with as few copies as can be.
 func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 	var moved atomic.Uint64
 	from, to := kernel.Socket(r), kernel.Socket(s)
-	if from == nil || to == nil {
+	if from == nil {
 		return io.Copy(onlyWriter{s}, r)
+	}
+	if to == nil {
+		return s.readSocket(r, from)
 	}
 	err := kernel.Splice(to, from, &moved)
 	s.Moved(0, moved.Load())
@@ -263,6 +267,41 @@ func (s *Stream) ReadFrom(r io.Reader) (int64, error) {
 		return int64(moved.Load()) + n, err
 	}
 	return int64(moved.Load()), err
+}
+
+const (
+	minFill = 16 << 10     // for how much Fill is worth its while
+	maxFill = 256<<10 - 64 // what memory of the largest size has room for
+)
+
+// readSocket writes what a socket has, by Fill where it has much.
+func (s *Stream) readSocket(r io.Reader, from syscall.RawConn) (int64, error) {
+	var total int64
+	_, fills := s.raw.(*durableStream)
+	for {
+		if n := kernel.Waiting(from); fills && n >= minFill {
+			k, err := s.Fill(r, min(n, maxFill))
+			if total += int64(k); err != nil {
+				return total, endOrError(err)
+			}
+			continue
+		}
+		b := discards.Get().(*[]byte)
+		k, rerr := r.Read(*b)
+		n, werr := s.Write((*b)[:k])
+		discards.Put(b)
+		total += int64(n)
+		if err := cmp.Or(werr, rerr); err != nil {
+			return total, endOrError(err)
+		}
+	}
+}
+
+func endOrError(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 type (

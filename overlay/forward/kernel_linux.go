@@ -23,7 +23,48 @@ func transfer(dst, src *side, moved *atomic.Uint64) error {
 			return err
 		}
 	}
+	if f, ok := dst.Conn.(filler); ok {
+		return copyFilling(f, src, moved)
+	}
 	return copyBuffered(dst, readSocket(src.socket), moved)
+}
+
+// A filler is a stream that may read what it is to send into where it keeps that; see
+// [github.com/p2pnode/p2pnode/p2p.Stream].Fill.
+type filler interface {
+	io.Writer
+	Fill(r io.Reader, n int) (int, error)
+}
+
+// minFill is for how much a filler is worth asking, and maxFill how much it takes at
+// once.
+const (
+	minFill = 16 << 10
+	maxFill = 256<<10 - 64
+)
+
+// copyFilling is copyBuffered from a socket that has the stream itself read where there
+// is much, which saves a copy.
+func copyFilling(dst filler, src *side, moved *atomic.Uint64) error {
+	read, fills := readSocket(src.socket), true
+	return copyBuffered(dst, func(size bufferSize) (*buffer, int, error) {
+		for fills && size > 0 { // the last read filled its buffer
+			n := kernel.Waiting(src.socket)
+			if n < minFill {
+				size = 0
+				break
+			}
+			k, err := dst.Fill(src.Conn, min(n, maxFill))
+			moved.Add(uint64(k))
+			switch {
+			case errors.Is(err, errors.ErrUnsupported):
+				fills = false
+			case err != nil:
+				return nil, 0, err
+			}
+		}
+		return read(size)
+	}, moved)
 }
 
 // A socketReader reads from a socket, and takes a buffer only when there is

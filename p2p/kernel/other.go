@@ -13,6 +13,9 @@ import (
 // Socket would return the socket that c is; here none is made use of.
 func Socket(any) syscall.RawConn { return nil }
 
+// Waiting knows nothing here.
+func Waiting(syscall.RawConn) int { return 0 }
+
 // Splice can't be done here.
 func Splice(_, _ syscall.RawConn, _ *atomic.Uint64) error { return ErrNoSplice }
 

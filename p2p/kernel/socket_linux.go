@@ -45,3 +45,13 @@ func retry(call func() (int, error)) (int, error) {
 		}
 	}
 }
+
+// Waiting returns how many bytes a socket has to be read now, zero if that is not known.
+func Waiting(socket syscall.RawConn) (n int) {
+	_ = socket.Control(func(fd uintptr) {
+		if got, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ); err == nil {
+			n = got
+		}
+	})
+	return n
+}
