@@ -236,7 +236,7 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 	use, err := d.end.Resumed(h.Epoch, a, time.Now())
 	switch {
 	case d.gone:
-		err = nil
+		// the end of it was told
 	case err != nil && d.end.Err() == nil:
 		d.failLocked(err, durable.CodeProtocol)
 	case err != nil || d.end.Done():
