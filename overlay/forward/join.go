@@ -42,6 +42,7 @@ func join(ctx context.Context, accepted, dialled net.Conn, m *meter) error {
 	wg.Go(func() { j.carry(j.b, j.a, &m.toDialled) })
 	j.carry(j.a, j.b, &m.toAccepted)
 	wg.Wait()
+	j.end(nil) // waits for the call that decided, which may still be at it
 	return j.err
 }
 
