@@ -148,17 +148,19 @@ func (n *Node) acceptDurable(c network.Conn, raw network.MuxedStream, h durable.
 	_ = raw.Close() // the peer has closed it by itself, at most
 }
 
-// stopLocked has nobody use the carrier that there is. It lets go of the lock
+// stopLocked has nobody use the carrier that there is, nor still be inside the one that
+// was lost: what comes of it would be taken for the next one's. It lets go of the lock
 // meanwhile.
 func (d *durableStream) stopLocked() {
 	c := d.carrier
-	if c == nil {
-		return
+	if c != nil {
+		c.stopped = true
 	}
-	c.stopped = true
-	for (d.reading || d.sending) && d.carrier == c {
-		_ = c.raw.SetDeadline(time.Unix(1, 0)) // frees who is inside
-		_ = d.waitLocked(time.Time{})          // it has no deadline
+	for d.reading || d.sending {
+		if c != nil && d.carrier == c {
+			_ = c.raw.SetDeadline(time.Unix(1, 0)) // frees who is inside, as does the reset of a lost one
+		}
+		_ = d.waitLocked(time.Time{}) // it has no deadline
 	}
 }
 
@@ -170,8 +172,8 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 		_ = c.raw.Reset() // a later one is there
 		return
 	}
-	old := d.carrier
 	d.stopLocked()
+	old := d.carrier
 	a, use, err := d.end.Resume(h, time.Now())
 	if err != nil {
 		d.failLocked(err, durable.CodeProtocol)
@@ -231,8 +233,8 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 	if err != nil {
 		return err
 	}
-	old := d.carrier
 	d.stopLocked()
+	old := d.carrier
 	use, err := d.end.Resumed(h.Epoch, a, time.Now())
 	switch {
 	case d.gone:

@@ -315,7 +315,7 @@ func (d *durableStream) writeErrLocked() error {
 // for writing allows, unless it is to be patient.
 func (d *durableStream) flushLocked(patient bool) error {
 	var deadline time.Time
-	for d.flushing {
+	for d.flushing || d.sending { // the latter is an answer
 		if !patient {
 			deadline = d.writeDeadline
 			if d.closed {
