@@ -78,6 +78,11 @@ func (d *durableStream) begin(c *durableCarrier) *Stream {
 	if c.conn.IsClosed() { // before it was known that there is a stream on it
 		d.node.durables.connClosed(c.conn)
 	}
+	return d.stream()
+}
+
+// stream makes a Stream of an end.
+func (d *durableStream) stream() *Stream {
 	return d.node.newStream(d, d, streamInfo{local: d.node.id, remote: d.peer, protocol: d.proto})
 }
 
@@ -110,13 +115,38 @@ func (n *Node) receiveCarrier(c network.Conn, raw network.MuxedStream) {
 		n.acceptDurable(c, raw, h)
 		return
 	}
-	d := n.durables.find(c.RemotePeer(), h.ID)
-	if d == nil {
-		_ = answerHello(raw, durable.Answer{Gone: true, Code: n.durables.whyEnded(c.RemotePeer(), h.ID)}) // or it asks again
-		_ = raw.Close()                                                                                   // it is the peer's turn
+	carrier := &durableCarrier{epoch: h.Epoch, conn: c, raw: raw}
+	if d := n.durables.find(c.RemotePeer(), h.ID); d != nil {
+		d.resume(carrier, h)
 		return
 	}
-	d.resume(&durableCarrier{epoch: h.Epoch, conn: c, raw: raw}, h)
+	code := n.durables.whyEnded(c.RemotePeer(), h.ID)
+	if code == durable.CodeUnknown && h.Protocol != "" && h.Age < time.Since(n.began) {
+		if code = n.acceptLate(carrier, h); code == durable.CodeUnknown {
+			return
+		}
+	}
+	_ = answerHello(raw, durable.Answer{Gone: true, Code: code}) // or it asks again
+	_ = raw.Close()                                             // it is the peer's turn
+}
+
+// acceptLate takes in a stream whose first carrier was lost before this node has heard of
+// it. It returns why it doesn't, CodeUnknown if it does.
+func (n *Node) acceptLate(c *durableCarrier, h durable.Hello) uint32 {
+	n.mu.Lock()
+	l := n.listeners[h.Protocol]
+	n.mu.Unlock()
+	if l == nil {
+		return durable.CodeNoListener
+	}
+	d, err := n.durables.add(c.conn.RemotePeer(), h.ID, h.Protocol, false)
+	if err != nil {
+		n.log.Warn("stream refused", "proto", h.Protocol, "peer", c.conn.RemotePeer(), "err", err)
+		return durable.CodeBusy
+	}
+	d.resume(c, h)
+	l.offer(d.stream())
+	return durable.CodeUnknown
 }
 
 func answerHello(raw network.MuxedStream, a durable.Answer) error {
@@ -172,8 +202,8 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 		_ = c.raw.Reset() // a later one is there
 		return
 	}
+	before := d.carrier
 	d.stopLocked()
-	old := d.carrier
 	a, use, err := d.end.Resume(h, time.Now())
 	if err != nil {
 		d.failLocked(err, durable.CodeProtocol)
@@ -185,7 +215,7 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 		_ = c.raw.Close()
 		return
 	}
-	d.switchLocked(old, c)
+	d.switchLocked(before, c)
 	d.sending = true // nothing goes before the answer
 	d.mu.Unlock()
 	err = answerHello(c.raw, a)
@@ -198,9 +228,11 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 	d.changedLocked()
 }
 
-// switchLocked has a carrier take the place of another, or of none.
-func (d *durableStream) switchLocked(old, c *durableCarrier) {
-	if ds := d.node.durables; old != nil && d.carrier == old {
+// switchLocked has a carrier take the place of the one that there is, if any. Before is
+// the one that there was when it was asked for.
+func (d *durableStream) switchLocked(before, c *durableCarrier) {
+	ds := d.node.durables
+	if before != nil && !before.conn.IsClosed() && better(c.conn, before.conn) {
 		d.moves++
 		ds.moves.Add(1)
 	} else {
@@ -208,6 +240,7 @@ func (d *durableStream) switchLocked(old, c *durableCarrier) {
 		ds.resumes.Add(1)
 	}
 	d.countReplayedLocked()
+	old := d.carrier
 	d.dropCarrierLocked()
 	if old != nil {
 		d.node.start(func() { _ = old.raw.Reset() }) // its end is known
@@ -224,7 +257,10 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 		return nil
 	}
 	d.moving = true
-	h := d.end.Hello()
+	before, h := d.carrier, d.end.Hello()
+	if !d.end.Heard() {
+		h.Protocol, h.Age = d.proto, time.Since(d.began)
+	}
 	d.mu.Unlock()
 	raw, a, err := d.ask(ctx, conn, h)
 	d.mu.Lock()
@@ -234,7 +270,6 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 		return err
 	}
 	d.stopLocked()
-	old := d.carrier
 	use, err := d.end.Resumed(h.Epoch, a, time.Now())
 	switch {
 	case d.gone:
@@ -244,7 +279,7 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 	case err != nil || d.end.Done():
 		d.finishLocked()
 	case use:
-		d.switchLocked(old, &durableCarrier{epoch: h.Epoch, conn: conn, raw: raw})
+		d.switchLocked(before, &durableCarrier{epoch: h.Epoch, conn: conn, raw: raw})
 		d.pumpLocked()
 		return nil
 	}

@@ -26,6 +26,7 @@ var ErrClosed = fmt.Errorf("node: %w", net.ErrClosed)
 type Node struct {
 	// Set by New and never changed.
 	id      peer.ID
+	began   time.Time
 	log     *slog.Logger
 	kit     *hostKit
 	gate    *gate
@@ -111,7 +112,7 @@ func newNode(c Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		id: id, log: c.Logger, gate: newGate(c.Admission, c.Logger), dials: newDialLog(),
+		id: id, began: time.Now(), log: c.Logger, gate: newGate(c.Admission, c.Logger), dials: newDialLog(),
 		settleAfter: settleAfter,
 		listeners:   map[string]*Listener{},
 		streams:     map[peer.ID]int{},

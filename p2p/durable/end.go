@@ -74,6 +74,7 @@ type End struct {
 	marked  time.Time
 
 	// From the other end.
+	heard    bool // anything
 	got      uint64
 	skip     uint64 // bytes that come again
 	body     int    // data of the frame that is still to come
@@ -241,6 +242,7 @@ func (e *End) takeHeader(wire []byte) (int, error) {
 	if err != nil || n == 0 {
 		return 0, err
 	}
+	e.heard = true
 	if e.finished && e.skip == 0 {
 		return 0, fmt.Errorf("%w: more after the end", ErrProtocol)
 	}
@@ -330,7 +332,7 @@ func (e *End) Acked(offset uint64, now time.Time) error {
 	if err := e.acknowledge(offset); err != nil {
 		return err
 	}
-	e.moved = now
+	e.moved, e.heard = now, true
 	if e.timing != 0 && offset >= e.timing {
 		if d := now.Sub(e.timed); e.rtt == 0 || d < e.rtt {
 			e.rtt = d
@@ -416,6 +418,10 @@ func (e *End) Expire(now time.Time) {
 	}
 }
 
+// Heard tells whether anything has come from the other end. Until it has, an opener adds
+// Protocol and Age to Hello: the other end may not have heard of the stream.
+func (e *End) Heard() bool { return e.heard }
+
 // Hello returns what an opener sends first on another carrier. Until Resumed, the
 // carrier that there is may be used.
 func (e *End) Hello() Hello {
@@ -478,7 +484,7 @@ func (e *End) attach(epoch, theirs, ours uint64, now time.Time) error {
 	e.out.drop(theirs)
 	e.replayed += e.given - theirs
 	e.resumes++
-	e.epoch, e.attached, e.moved, e.timing = epoch, true, now, 0
+	e.epoch, e.attached, e.moved, e.timing, e.heard = epoch, true, now, 0, true
 	e.body, e.skip = 0, e.got-ours
 	e.told = ours // it may not have heard of more
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 )
 
 // ErrProtocol says that the other end sent what no end may send.
@@ -77,6 +78,7 @@ const (
 	helloResume = 2 // from the opener: a stream that is to go on here
 	helloGot    = 3 // the answer to helloResume: it goes on
 	helloGone   = 4 // the answer to helloResume: it has ended
+	helloAgain  = 5 // from the opener: helloResume, of a stream that the other end may not have heard of
 )
 
 // A Hello is what an opener sends first on each carrier.
@@ -84,20 +86,31 @@ type Hello struct {
 	ID     ID
 	Resume bool
 
-	Protocol string // of a new stream
+	// Of a new stream, and of one that is to be resumed where the other end may not
+	// have heard of it, as nothing has come from there.
+	Protocol string
 
 	// Of a stream that is to be resumed: the carrier's number, larger than those
 	// before, and the offset up to which the opener has the other end's bytes.
 	Epoch, Got uint64
+
+	// Age is how long ago the stream was opened, in whole milliseconds, where the other
+	// end may not have heard of it: who was started since does not know whether it had.
+	Age time.Duration
 }
 
 // Append appends the bytes of h to b.
 func (h Hello) Append(b []byte) []byte {
-	if h.Resume {
+	switch {
+	case h.Resume && h.Protocol == "":
 		b = append(append(b, helloResume), h.ID[:]...)
 		return binary.AppendUvarint(binary.AppendUvarint(b, h.Epoch), h.Got)
+	case h.Resume:
+		b = append(append(b, helloAgain), h.ID[:]...)
+		b = binary.AppendUvarint(binary.AppendUvarint(b, h.Epoch), uint64(h.Age/time.Millisecond))
+	default:
+		b = append(append(b, helloOpen), h.ID[:]...)
 	}
-	b = append(append(b, helloOpen), h.ID[:]...)
 	b = binary.AppendUvarint(b, uint64(len(h.Protocol)))
 	return append(b, h.Protocol...)
 }
@@ -112,17 +125,23 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 	copy(h.ID[:], first[1:])
 	switch first[0] {
 	case helloOpen:
-		n, err := readUvarint(r)
-		if err == nil && (n == 0 || n > MaxProtocol) {
-			err = fmt.Errorf("%w: a protocol's name of %d bytes", ErrProtocol, n)
+		h.Protocol, err = readProtocol(r)
+		return h, err
+	case helloAgain:
+		h.Resume = true
+		var age uint64
+		if h.Epoch, err = readUvarint(r); err == nil {
+			age, err = readUvarint(r)
+		}
+		if err == nil && (h.Epoch == 0 || age > maxAge) {
+			err = fmt.Errorf("%w: a resumption out of bounds", ErrProtocol)
 		}
 		if err != nil {
 			return Hello{}, err
 		}
-		name := make([]byte, n)
-		_, err = io.ReadFull(r, name)
-		h.Protocol = string(name)
-		return h, unexpected(err)
+		h.Age = time.Duration(age) * time.Millisecond
+		h.Protocol, err = readProtocol(r)
+		return h, err
 	case helloResume:
 		h.Resume = true
 		if h.Epoch, err = readUvarint(r); err == nil {
@@ -134,6 +153,23 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 		return h, err
 	}
 	return Hello{}, fmt.Errorf("%w: a carrier that begins with %#x", ErrProtocol, first[0])
+}
+
+// maxAge is 34 years, in milliseconds.
+const maxAge = 1 << 40
+
+// readProtocol reads the name of a protocol.
+func readProtocol(r io.Reader) (string, error) {
+	n, err := readUvarint(r)
+	if err == nil && (n == 0 || n > MaxProtocol) {
+		err = fmt.Errorf("%w: a protocol's name of %d bytes", ErrProtocol, n)
+	}
+	if err != nil {
+		return "", err
+	}
+	name := make([]byte, n)
+	_, err = io.ReadFull(r, name)
+	return string(name), unexpected(err)
 }
 
 // An Answer is what the other end says to a Hello that resumes.
