@@ -6,85 +6,10 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/p2pnode/p2pnode/p2p/durable"
 )
-
-// Bytes go on while their stream moves from a relay to a direct path.
-func TestDurableMovesFromRelay(t *testing.T) {
-	t.Parallel()
-	from, _, to := newRelayed(t, Config{}, Config{})
-	if _, err := from.Ping(testContext(t), to.ID()); err != nil {
-		t.Fatal(err)
-	}
-	near, far := openStream(t, from, to)
-	k := newEndlessTalk(t, near, far)
-	for _, s := range []*Stream{near, far} {
-		until(t, "the path is direct", func() bool { return s.Path() == PathLAN })
-	}
-	k.hear(1 << 20)
-	k.finish()
-}
-
-// newTwoConnections returns two nodes with two connections: over the worse goes a
-// stream that was opened before the other was there.
-func newTwoConnections(t *testing.T) (from, to *Node, near, far *Stream, old network.Conn) {
-	t.Helper()
-	listen := addrs("/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/tcp/0")
-	to = newTestNode(t, Config{Listen: listen})
-	from = newTestNode(t, Config{})
-	from.settleAfter, to.settleAfter = 100*time.Millisecond, 100*time.Millisecond
-	for _, a := range to.Addrs() {
-		if transportRank(a) == rankWebSocket {
-			if err := from.Connect(testContext(t), to.ID(), a); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	near, far = openStream(t, from, to)
-	return from, to, near, far, near.conn()
-}
-
-// dialBeside makes a connection over TCP beside the one that there is.
-func dialBeside(t *testing.T, from, to *Node) {
-	t.Helper()
-	for _, a := range to.Addrs() {
-		if transportRank(a) != rankTCP {
-			continue
-		}
-		c, err := from.kit.swarm.TransportForDialing(a).Dial(testContext(t), a, to.ID())
-		if err != nil {
-			t.Fatal(err)
-		}
-		from.kit.beside.offer(&dialedConn{c})
-	}
-}
-
-// A stream moves to a better connection to the same peer, and the old one is closed
-// once nothing goes over it.
-func TestDurableMovesToABetterConnection(t *testing.T) {
-	t.Parallel()
-	from, to, near, far, old := newTwoConnections(t)
-	k := newEndlessTalk(t, near, far)
-	k.hear(1 << 20)
-	dialBeside(t, from, to)
-	until(t, "the stream has moved", func() bool { c := near.conn(); return c != nil && c != old })
-	k.hear(1 << 20)
-	for name, n := range map[string]*Node{"opener": from, "acceptor": to} {
-		if got := n.Streams(); len(got) != 1 || got[0].Moves != 1 || got[0].Resumes != 1 || got[0].Waiting {
-			t.Errorf("%s: Streams() = %+v, want one that has moved once", name, got)
-		}
-	}
-	k.finish()
-	near.Close()
-	far.Close()
-	awaitConnections(t, []*Node{from, to}, 1)
-	if !old.IsClosed() {
-		t.Error("the worse connection is left, want the better one")
-	}
-}
 
 // What a peer may refuse is told by the first Read.
 func TestDurableRefused(t *testing.T) {
