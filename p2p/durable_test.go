@@ -42,11 +42,16 @@ func TestDurableOutlivesItsConnection(t *testing.T) {
 	}
 }
 
-// awaitPeers waits until each of two nodes has a connection to the other.
+// awaitPeers waits until each of two nodes has a connection to the other, and knows
+// where that may be reached when there is none.
 func awaitPeers(t testing.TB, a, b *Node) {
 	t.Helper()
-	waitFor(t, a, "one to the other", func([]Connection) bool { return a.bestConn(b.ID()) != nil })
-	waitFor(t, b, "one to the other", func([]Connection) bool { return b.bestConn(a.ID()) != nil })
+	for _, n := range []struct{ at, of *Node }{{a, b}, {b, a}} {
+		waitFor(t, n.at, "one to the other", func([]Connection) bool { return n.at.bestConn(n.of.ID()) != nil })
+		if err := n.at.Identified(testContext(t), n.of.ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // durableWays are the ways of streams that outlive their connections.
