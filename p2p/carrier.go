@@ -127,7 +127,7 @@ func (n *Node) receiveCarrier(c network.Conn, raw network.MuxedStream) {
 		}
 	}
 	_ = answerHello(raw, durable.Answer{Gone: true, Code: code}) // or it asks again
-	_ = raw.Close()                                             // it is the peer's turn
+	_ = raw.Close()                                              // it is the peer's turn
 }
 
 // acceptLate takes in a stream whose first carrier was lost before this node has heard of

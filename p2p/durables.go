@@ -271,10 +271,6 @@ func (ds *durables) close() {
 const (
 	stallTick  = 500 * time.Millisecond
 	stallAgain = 3 * time.Second
-
-	// stallPatience is more than that of others who ask: nobody does, and a busy machine
-	// may be late.
-	stallPatience = 2500 * time.Millisecond
 )
 
 // watchLocked has a stream looked after while the peer has not acknowledged what it
@@ -315,7 +311,7 @@ func (ds *durables) watch() {
 				continue
 			}
 			looked[c] = now
-			ds.node.start(func() { _ = ds.node.checkFor(ds.node.life, c, stallPatience) }) // it is closed, and that is told
+			ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
 		}
 		ds.mu.Lock()
 		idle := len(ds.watched) == 0

@@ -180,12 +180,7 @@ func (n *Node) checkAll() {
 
 // check closes a connection on which the peer does not answer in time, and returns why.
 func (n *Node) check(ctx context.Context, c network.Conn) error {
-	return n.checkFor(ctx, c, checkPatience)
-}
-
-// checkFor is check with another time.
-func (n *Node) checkFor(ctx context.Context, c network.Conn, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
 	began := time.Now()
 	err := n.pingOn(ctx, c)

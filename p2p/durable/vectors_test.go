@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The bytes in docs/protocol.md are those of this package.
@@ -16,6 +17,7 @@ func TestVectors(t *testing.T) {
 
 	add("hello, a new stream for /echo/1", Hello{ID: id, Protocol: "/echo/1"}.Append(nil))
 	add("hello, epoch 1, got 300", Hello{ID: id, Resume: true, Epoch: 1, Got: 300}.Append(nil))
+	add("hello, epoch 1, of a stream for /echo/1 that is 300 ms old", Hello{ID: id, Resume: true, Epoch: 1, Protocol: "/echo/1", Age: 300 * time.Millisecond}.Append(nil))
 	add("answer, got 70000, from 301", Answer{Got: 70000, From: 301}.Append(nil))
 	add("answer, no such stream", Answer{Gone: true, Code: CodeUnknown}.Append(nil))
 	add("data hello", frames{}.data("hello"))
