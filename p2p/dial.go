@@ -214,11 +214,7 @@ func (n *Node) anyConn(ctx context.Context, id peer.ID) (network.Conn, error) {
 			return nil, &DialError{Peer: id, Attempts: []Attempt{*local}, Err: err}
 		}
 	}
-	// libp2p keeps an address that failed from being dialed again for a while.
-	// Somebody asked for this dial, so it is made.
-	n.kit.swarm.Backoff().Clear(id)
-	n.kit.host.Peerstore().AddAddrs(id, n.throughRelays(ctx, id), relayAddrTTL)
-	c, err := n.kit.swarm.DialPeer(ctx, id)
+	c, err := n.dialPeer(ctx, id)
 	if err != nil {
 		n.dialsFailed.Add(1)
 		if n.alive() != nil {
@@ -230,6 +226,29 @@ func (n *Node) anyConn(ctx context.Context, id peer.ID) (network.Conn, error) {
 		return best, nil
 	}
 	return c, nil
+}
+
+// redialAfter lets all who wait for a dial leave it.
+const redialAfter = 20 * time.Millisecond
+
+// dialPeer has libp2p dial a peer, and dial it anew when the network changes: who has
+// got no answer before asks again later and later.
+func (n *Node) dialPeer(ctx context.Context, id peer.ID) (network.Conn, error) {
+	for {
+		// libp2p keeps an address that failed from being dialed again for a while.
+		// Somebody asked for this dial, so it is made.
+		n.kit.swarm.Backoff().Clear(id)
+		n.kit.host.Peerstore().AddAddrs(id, n.throughRelays(ctx, id), relayAddrTTL)
+		era := n.around.now()
+		once, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(era, cancel)
+		c, err := n.kit.swarm.DialPeer(once, id)
+		stop()
+		cancel()
+		if err == nil || era.Err() == nil || ctx.Err() != nil || !n.pause(redialAfter) {
+			return c, err
+		}
+	}
 }
 
 func (n *Node) bestConn(id peer.ID) network.Conn {

@@ -188,6 +188,7 @@ func (d *durableStream) fillLocked(c *durableCarrier, p []byte) int {
 	d.reading = false
 	d.changedLocked()
 	switch {
+	case d.carrier != c: // it was lost meanwhile, and what it brought comes again
 	case n > 0 && direct > 0:
 		return d.end.Took(n)
 	case n > 0:

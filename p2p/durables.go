@@ -40,6 +40,7 @@ type durables struct {
 	ended   map[endedKey]uint32
 	oldest  []endedKey // of ended
 	watched map[*durableStream]struct{}
+	suspect map[string]int // connections that are just looked at, by ID
 	closing bool
 }
 
@@ -64,7 +65,7 @@ type durablePeer struct {
 func newDurables(n *Node, c Config) *durables {
 	return &durables{
 		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil),
-		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{},
+		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{}, suspect: map[string]int{},
 	}
 }
 
@@ -310,8 +311,12 @@ func (ds *durables) watch() {
 			if c == nil || unixConn(c) != nil || !looked[c].IsZero() {
 				continue
 			}
-			looked[c] = now
-			ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
+			for _, c := range append(ds.node.relays.conns(), c) { // or the way round is found broken only then
+				if looked[c].IsZero() {
+					looked[c] = now
+					ds.inspect(c, checkPatience)
+				}
+			}
 		}
 		ds.mu.Lock()
 		idle := len(ds.watched) == 0
@@ -320,6 +325,52 @@ func (ds *durables) watch() {
 			return
 		}
 	}
+}
+
+// inspect has a connection looked at, and streams go by others meanwhile, if there are
+// any.
+func (ds *durables) inspect(c network.Conn, patience time.Duration) {
+	ds.mu.Lock()
+	ds.suspect[c.ID()]++
+	first := ds.suspect[c.ID()] == 1
+	ds.mu.Unlock()
+	over := func() {
+		ds.mu.Lock()
+		if ds.suspect[c.ID()]--; ds.suspect[c.ID()] == 0 {
+			delete(ds.suspect, c.ID())
+		}
+		ds.mu.Unlock()
+		ds.move(c.RemotePeer())
+	}
+	if !first || !ds.node.start(func() {
+		_ = ds.node.checkFor(ds.node.life, c, patience) // it is closed, and that is told
+		over()
+	}) {
+		over()
+		return
+	}
+	ds.move(c.RemotePeer())
+}
+
+// suspected tells whether a connection is just looked at.
+func (ds *durables) suspected(c network.Conn) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return ds.suspect[c.ID()] > 0
+}
+
+// bestConn returns the best connection to a peer that is not suspected, or the best.
+func (ds *durables) bestConn(id peer.ID) network.Conn {
+	var best network.Conn
+	for _, c := range ds.node.kit.swarm.ConnsToPeer(id) {
+		if !c.IsClosed() && !ds.suspected(c) && (best == nil || better(c, best)) {
+			best = c
+		}
+	}
+	if best == nil {
+		return ds.node.bestConn(id)
+	}
+	return best
 }
 
 // unwatch tells whether there is still nothing to watch.
@@ -366,6 +417,10 @@ const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
 
+	// lateAnswer is after how long a connection is looked at over which streams have
+	// not been moved: well above the time that it takes.
+	lateAnswer = time.Second
+
 	// movesAtOnce bounds how many streams of a peer ask for a carrier at a time.
 	movesAtOnce = 32
 
@@ -391,6 +446,16 @@ func (ds *durables) move(id peer.ID) {
 	}
 }
 
+// again has carriers looked for at once, since the network has changed.
+func (ds *durables) again() {
+	ds.mu.Lock()
+	peers := slices.Collect(maps.Keys(ds.peers))
+	ds.mu.Unlock()
+	for _, id := range peers {
+		ds.move(id)
+	}
+}
+
 // mover sees to carriers until all streams to the peer have the best there is.
 func (ds *durables) mover(id peer.ID, p *durablePeer) {
 	pause := firstPause
@@ -412,6 +477,7 @@ func (ds *durables) mover(id peer.ID, p *durablePeer) {
 		select {
 		case <-changed:
 		case <-p.kick:
+			pause = firstPause
 		case <-timer.C:
 		case <-ds.node.life.Done():
 		}
@@ -441,7 +507,7 @@ func (ds *durables) stopMoving(id peer.ID, p *durablePeer) bool {
 // tells whether all have it, and whether it came further.
 func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 	n := ds.node
-	best := n.bestConn(id)
+	best := ds.bestConn(id)
 	todo := ds.wanting(id, best)
 	if len(todo) == 0 {
 		return true, true
@@ -455,6 +521,8 @@ func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 		}
 		return false, err == nil
 	}
+	late := time.AfterFunc(lateAnswer, func() { ds.inspect(best, checkPatience) })
+	defer late.Stop()
 	var wg sync.WaitGroup
 	var failed atomic.Bool
 	turns := make(chan struct{}, movesAtOnce)
@@ -479,7 +547,7 @@ func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 	if failed.Load() {
 		_ = n.check(n.life, best) // it is closed, and that is told
 	}
-	return len(ds.wanting(id, n.bestConn(id))) == 0, !failed.Load()
+	return len(ds.wanting(id, ds.bestConn(id))) == 0, !failed.Load()
 }
 
 // wanting returns the streams to a peer that have no carrier, or that this end is to
@@ -491,7 +559,7 @@ func (ds *durables) wanting(id peer.ID, best network.Conn) (out []*durableStream
 		case d.gone || d.moving:
 		case d.carrier == nil:
 			out = append(out, d)
-		case d.opener && best != nil && !d.carrier.stopped && d.carrier.conn != best && better(best, d.carrier.conn):
+		case d.opener && best != nil && !d.carrier.stopped && d.carrier.conn != best && (better(best, d.carrier.conn) || ds.suspected(d.carrier.conn)):
 			out = append(out, d)
 		}
 		d.mu.Unlock()

@@ -49,7 +49,7 @@ func TestDurablePeerRestarted(t *testing.T) {
 				_, err = left.Write([]byte("x"))
 				checkIs(t, "Write", err, durable.ErrUnknown)
 			}
-			if got := stays.StreamTotals().Lost; got != 1 {
+			if got := stays.StreamTotals().Unknown; got != 1 {
 				t.Errorf("%d streams are counted as lost, want 1", got)
 			}
 		})

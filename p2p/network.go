@@ -43,10 +43,31 @@ type surroundings struct {
 	mapped  []portmap.Mapping
 	nearby  map[peer.ID]peer.AddrInfo
 	changed chan struct{} // closed and replaced when nearby changes
+
+	// era ends when the network changes.
+	era    context.Context
+	endEra context.CancelFunc
 }
 
 func newSurroundings(n *Node) *surroundings {
-	return &surroundings{node: n, nearby: map[peer.ID]peer.AddrInfo{}, changed: make(chan struct{})}
+	s := &surroundings{node: n, nearby: map[peer.ID]peer.AddrInfo{}, changed: make(chan struct{})}
+	s.era, s.endEra = context.WithCancel(n.life)
+	return s
+}
+
+// now returns a context that ends when the network changes.
+func (s *surroundings) now() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.era
+}
+
+// nextEra ends what was begun before the network has changed.
+func (s *surroundings) nextEra() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endEra()
+	s.era, s.endEra = context.WithCancel(s.node.life)
 }
 
 // open starts to follow the network.
@@ -99,7 +120,7 @@ func (s *surroundings) run(watch *netwatch.Watcher) {
 		if ports != nil {
 			_ = ports.Refresh() // it fails when the mapper is closed
 		}
-		s.node.networkChanged()
+		s.node.networkChanged(anotherHost(old, state))
 		if finder != nil {
 			finder.Refresh()
 		}
@@ -116,13 +137,44 @@ func addrsOf(state netwatch.State) (out []netip.Addr) {
 	return out
 }
 
-// networkChanged forgets what was so before, and looks anew.
-func (n *Node) networkChanged() {
+// anotherHost tells for IPv4 and IPv6 whether the machine had addresses beyond its link
+// and has none of them any more.
+func anotherHost(old, state netwatch.State) (gone [2]bool) {
+	now := addrsOf(state)
+	var had, has [2]bool
+	for _, a := range addrsOf(old) {
+		if a.IsLoopback() || a.IsLinkLocalUnicast() {
+			continue
+		}
+		had[familyIndex(a)] = true
+		if slices.Contains(now, a) {
+			has[familyIndex(a)] = true
+		}
+	}
+	for i := range gone {
+		gone[i] = had[i] && !has[i]
+	}
+	return gone
+}
+
+// familyIndex returns 0 for IPv4, and 1 for IPv6.
+func familyIndex(a netip.Addr) int {
+	if a.Unmap().Is4() {
+		return 0
+	}
+	return 1
+}
+
+// networkChanged forgets what was so before, and looks anew. It is told of which
+// families all addresses are gone.
+func (n *Node) networkChanged(gone [2]bool) {
 	n.eye.forget()
 	n.reachable.Store(false)
 	n.addrsChanged()
-	n.checkAll()
+	n.around.nextEra()
+	n.checkAll(gone)
 	n.relays.now()
+	n.durables.again()
 	n.upgrades.again()
 }
 
@@ -160,9 +212,13 @@ func (s *surroundings) resolve(listen []multiaddr.Multiaddr) (out []multiaddr.Mu
 // checkPatience is how long a connection has to answer before it is given up.
 const checkPatience = 1500 * time.Millisecond
 
+// movedPatience is that where the address is gone that a connection went out from. Only
+// QUIC lives on then, and where a NAT is in between seldom that.
+const movedPatience = 500 * time.Millisecond
+
 // checkAll looks whether the connections over the network are still there, and closes
-// those that are not.
-func (n *Node) checkAll() {
+// those that are not. It is told of which families all addresses are gone.
+func (n *Node) checkAll(gone [2]bool) {
 	for _, c := range n.kit.swarm.Conns() {
 		switch pathTo(c.RemoteMultiaddr()) {
 		case PathUnix, PathUnknown:
@@ -174,13 +230,21 @@ func (n *Node) checkAll() {
 				continue
 			}
 		}
-		n.start(func() { _ = n.check(n.life, c) }) // it is closed, and that is told
+		patience := checkPatience
+		if to, ok := ipOf(c); ok && gone[familyIndex(to)] {
+			patience = movedPatience
+		}
+		n.start(func() { _ = n.checkFor(n.life, c, patience) }) // it is closed, and that is told
 	}
 }
 
 // check closes a connection on which the peer does not answer in time, and returns why.
 func (n *Node) check(ctx context.Context, c network.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	return n.checkFor(ctx, c, checkPatience)
+}
+
+func (n *Node) checkFor(ctx context.Context, c network.Conn, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
 	err := n.pingOn(ctx, c)

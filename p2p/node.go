@@ -125,8 +125,8 @@ func newNode(c Config) (*Node, error) {
 		outside:     func(a multiaddr.Multiaddr) bool { return pathTo(a) == PathDirect && !isDNS(a) },
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
-	n.relays, n.eye, n.upgrades, n.around, n.singles = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n), newSingles(n)
 	n.life, n.end = context.WithCancel(context.Background())
+	n.relays, n.eye, n.upgrades, n.around, n.singles = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n), newSingles(n)
 	n.streamMemory, n.durables = c.StreamMemory, newDurables(n, c)
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err

@@ -225,7 +225,7 @@ func (n *Node) takeNote(c network.Conn, m durable.Message) {
 	case durable.MessageReset:
 		d.peerReset(uint32(min(m.Value, 1<<32-1)))
 	case durable.MessageLost:
-		d.peerLost(m.Value)
+		d.peerLost(c, m.Value)
 	case durable.MessageGone:
 		d.peerGone(uint32(min(m.Value, 1<<32-1)))
 	}
@@ -243,13 +243,17 @@ func (d *durableStream) acked(offset uint64) {
 }
 
 // peerLost takes in that the peer has no carrier of an epoch any more, for a stream
-// that this end has opened.
-func (d *durableStream) peerLost(epoch uint64) {
+// that this end has opened. Where it tells that over another connection, the carrier's
+// may be gone.
+func (d *durableStream) peerLost(c network.Conn, epoch uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case !d.opener || d.gone:
 	case d.carrier != nil && d.carrier.epoch == epoch:
+		if d.carrier.conn != c {
+			d.node.durables.inspect(d.carrier.conn, movedPatience)
+		}
 		d.lostLocked(d.carrier)
 	case d.carrier == nil:
 		d.node.durables.move(d.peer)

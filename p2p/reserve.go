@@ -148,7 +148,7 @@ func (r *relays) update(ctx context.Context) (changed bool) {
 			r.dropLocked(id)
 			r.mu.Unlock()
 			r.node.eye.forget() // what it was is likely not its own alone
-			r.node.checkAll()
+			r.node.checkAll([2]bool{})
 			r.connectAgain(id)
 			changed = true
 		}
@@ -204,6 +204,16 @@ func (r *relays) candidates() (out []network.Conn) {
 
 // mayBePunched tells whether it may have taken the peer's help to make a connection.
 func mayBePunched(c network.Conn) bool { return dialedBeside(c) && isQUIC(c.RemoteMultiaddr()) }
+
+// conns returns the connections to the relays that there are.
+func (r *relays) conns() (out []network.Conn) {
+	for _, id := range r.node.Relays() {
+		if c := r.node.bestConn(id); c != nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
 
 func (r *relays) holds(id peer.ID) int {
 	r.mu.Lock()
