@@ -167,6 +167,10 @@ func (n *Node) acceptDurable(c network.Conn, raw network.MuxedStream, h durable.
 			l.offer(d.begin(&durableCarrier{conn: c, raw: raw}))
 			return
 		}
+		if errors.Is(err, errSameID) { // what resumes it was here before
+			_ = raw.Reset() // the peer does not use it any more
+			return
+		}
 		code = durable.CodeBusy
 		n.log.Warn("stream refused", "proto", h.Protocol, "peer", c.RemotePeer(), "err", err)
 	}

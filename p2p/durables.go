@@ -270,7 +270,7 @@ func (ds *durables) close() {
 // Stalls are looked for this often, and a connection on which there is one not more
 // often than that.
 const (
-	stallTick  = 500 * time.Millisecond
+	stallTick  = 250 * time.Millisecond
 	stallAgain = 3 * time.Second
 )
 
@@ -314,7 +314,7 @@ func (ds *durables) watch() {
 			for _, c := range append(ds.node.relays.conns(), c) { // or the way round is found broken only then
 				if looked[c].IsZero() {
 					looked[c] = now
-					ds.inspect(c, checkPatience)
+					ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
 				}
 			}
 		}

@@ -21,7 +21,10 @@ type durableRow struct {
 var durableRows = []durableRow{
 	{"relay to direct", relayToDirect},
 	{"link down", linkDownRow},
-	{"address change", addressRow},
+	changeRow("own address change", func(d *durableLab) { d.ends[0].host.ChangeAddress() }),
+	changeRow("public address change", func(d *durableLab) { d.home(0).ChangeAddress() }),
+	changeRow("NAT reboot", func(d *durableLab) { d.home(0).Reboot() }),
+	changeRow("uplink moved", func(d *durableLab) { d.move(0) }),
 	{"relay restarted", relayRestarted},
 	{"many at once", manyMoved},
 	{"peer killed", peerKilled},
@@ -214,31 +217,20 @@ func (d *durableLab) outage(ctx context.Context, f *figure) error {
 	return wait(ctx, 2*rowLinger)
 }
 
-func addressRow(ctx context.Context, n *network, rounds int) ([]figure, error) {
-	changes := []struct {
-		name   string
-		happen func(*durableLab)
-	}{
-		{"own address change", func(d *durableLab) { d.ends[0].host.ChangeAddress() }},
-		{"public address change", func(d *durableLab) { d.home(0).ChangeAddress() }},
-		{"NAT reboot", func(d *durableLab) { d.home(0).Reboot() }},
-		{"uplink moved", func(d *durableLab) { d.move(0) }},
-	}
-	var all []figure
-	var errs []error
-	for _, c := range changes {
-		stall := figure{Name: c.name + " while sending: longest stall", Unit: "ms"}
+// changeRow is how streams come through something that happens at once while they flow.
+func changeRow(name string, happen func(*durableLab)) durableRow {
+	return durableRow{name, func(ctx context.Context, n *network, rounds int) ([]figure, error) {
+		stall := figure{Name: name + " while sending: longest stall", Unit: "ms"}
 		err := n.withRow(ctx, 2, "direct", func(d *durableLab) error {
 			for range rounds {
-				if err := d.stalls(ctx, &stall, func() error { c.happen(d); return nil }); err != nil {
+				if err := d.stalls(ctx, &stall, func() error { happen(d); return nil }); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
-		all, errs = append(all, stall), append(errs, err)
-	}
-	return all, errors.Join(errs...)
+		return []figure{stall}, err
+	}}
 }
 
 func relayRestarted(ctx context.Context, n *network, rounds int) ([]figure, error) {

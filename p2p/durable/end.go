@@ -31,7 +31,7 @@ const (
 // stallAfter is how long the other end may leave bytes unacknowledged before the
 // carrier is to be looked at: well above the time in which it would acknowledge them
 // without being asked.
-const stallAfter = 1500 * time.Millisecond
+const stallAfter = time.Second
 
 // Config is what an End is made with.
 type Config struct {
