@@ -251,12 +251,24 @@ func (n *Node) dialPeer(ctx context.Context, id peer.ID) (network.Conn, error) {
 	}
 }
 
+// bestConn returns the best connection to a peer, nil if there is none. One that is
+// just looked at is taken if there is no other.
 func (n *Node) bestConn(id peer.ID) network.Conn {
-	var best network.Conn
+	var best, suspect network.Conn
 	for _, c := range n.kit.swarm.ConnsToPeer(id) {
-		if !c.IsClosed() && (best == nil || better(c, best)) {
-			best = c
+		of := &best
+		if c.IsClosed() {
+			continue
 		}
+		if n.durables.suspected(c) {
+			of = &suspect
+		}
+		if *of == nil || better(c, *of) {
+			*of = c
+		}
+	}
+	if best == nil {
+		return suspect
 	}
 	return best
 }

@@ -327,8 +327,7 @@ func (ds *durables) watch() {
 	}
 }
 
-// inspect has a connection looked at, and streams go by others meanwhile, if there are
-// any.
+// inspect has a connection looked at, and all go by others meanwhile, if there are any.
 func (ds *durables) inspect(c network.Conn, patience time.Duration) {
 	ds.mu.Lock()
 	ds.suspect[c.ID()]++
@@ -357,20 +356,6 @@ func (ds *durables) suspected(c network.Conn) bool {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	return ds.suspect[c.ID()] > 0
-}
-
-// bestConn returns the best connection to a peer that is not suspected, or the best.
-func (ds *durables) bestConn(id peer.ID) network.Conn {
-	var best network.Conn
-	for _, c := range ds.node.kit.swarm.ConnsToPeer(id) {
-		if !c.IsClosed() && !ds.suspected(c) && (best == nil || better(c, best)) {
-			best = c
-		}
-	}
-	if best == nil {
-		return ds.node.bestConn(id)
-	}
-	return best
 }
 
 // unwatch tells whether there is still nothing to watch.
@@ -507,7 +492,7 @@ func (ds *durables) stopMoving(id peer.ID, p *durablePeer) bool {
 // tells whether all have it, and whether it came further.
 func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 	n := ds.node
-	best := ds.bestConn(id)
+	best := n.bestConn(id)
 	todo := ds.wanting(id, best)
 	if len(todo) == 0 {
 		return true, true
@@ -547,7 +532,7 @@ func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 	if failed.Load() {
 		_ = n.check(n.life, best) // it is closed, and that is told
 	}
-	return len(ds.wanting(id, ds.bestConn(id))) == 0, !failed.Load()
+	return len(ds.wanting(id, n.bestConn(id))) == 0, !failed.Load()
 }
 
 // wanting returns the streams to a peer that have no carrier, or that this end is to

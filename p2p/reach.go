@@ -65,12 +65,16 @@ func (n *Node) listenAddresses() []multiaddr.Multiaddr {
 	return slices.DeleteFunc(withoutLocal(n.kit.swarm.ListenAddresses()), func(a multiaddr.Multiaddr) bool { return a.Equal(circuitAddr) })
 }
 
-// checkOlder looks whether the older connections to a peer still answer, when it has
-// made a new one: it may have come from elsewhere.
+// olderAfter is how much older a connection is than another that was not made at the
+// same time.
+const olderAfter = time.Second
+
+// checkOlder looks whether the older connections to a peer still answer, when there is a
+// new one: the peer may have lost them, or come from elsewhere.
 func (n *Node) checkOlder(c network.Conn) {
 	for _, o := range n.kit.swarm.ConnsToPeer(c.RemotePeer()) {
-		if o != c && unixConn(o) == nil && time.Since(o.Stat().Opened) > settleAfter {
-			n.start(func() { _ = n.check(n.life, o) }) // it is closed, and that is told
+		if o != c && unixConn(o) == nil && time.Since(o.Stat().Opened) > olderAfter {
+			n.durables.inspect(o, checkPatience)
 		}
 	}
 }
