@@ -3,7 +3,6 @@ package p2p
 import (
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -114,8 +113,6 @@ type bulkConn struct {
 	in       *[]byte // nil without unread bytes
 	from, to int
 
-	ended atomic.Bool // the other end has closed the connection
-
 	mu   sync.Mutex // guards the fields below
 	held bool
 	out  *[]byte
@@ -125,7 +122,6 @@ type bulkConn struct {
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if c.in == nil && !c.bulk {
 		n, err := c.Conn.Read(p)
-		c.noteEnd(err)
 		c.bulk = n == len(p) && n >= smallRead/4
 		return n, err
 	}
@@ -146,7 +142,6 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 func (c *bulkConn) fill() (int, error) {
 	b := bulkBuffers.Get().(*[]byte)
 	n, err := c.Conn.Read(*b)
-	c.noteEnd(err)
 	c.bulk = n >= smallRead
 	if n == 0 {
 		bulkBuffers.Put(b)
@@ -154,20 +149,6 @@ func (c *bulkConn) fill() (int, error) {
 	}
 	c.in, c.from, c.to = b, 0, n // an error will come again
 	return n, nil
-}
-
-func (c *bulkConn) noteEnd(err error) {
-	if err == io.EOF {
-		c.ended.Store(true)
-	}
-}
-
-// unread returns how many bytes are in that Read has not yet passed on.
-func (c *bulkConn) unread() int {
-	if c.in == nil {
-		return 0
-	}
-	return c.to - c.from
 }
 
 func (c *bulkConn) hold() {

@@ -118,9 +118,7 @@ func (n *Node) Disconnect(id peer.ID) error {
 	if n.durables.end(id, network.ErrReset) {
 		n.durables.settle(n.kit.swarm.ConnsToPeer(id))
 	}
-	err := n.kit.swarm.ClosePeer(id)
-	n.singles.close(id)
-	return err
+	return n.kit.swarm.ClosePeer(id)
 }
 
 // holdTag keeps the connections that carry streams from being closed when

@@ -64,10 +64,6 @@ type hostKit struct {
 	quic      *quicreuse.ConnManager
 	beside    *beside
 	upgrader  transport.Upgrader
-	single    *tcp.TcpTransport // dials connections for one stream
-
-	// takes tells whether a connection that came in is not for libp2p.
-	takes func(transport.CapableConn) bool
 }
 
 // Close closes what there is; newHost may have stopped half-way.
@@ -89,10 +85,7 @@ func (k *hostKit) Close() error {
 
 // newHost builds a host that has not begun to listen.
 func newHost(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) (_ *hostKit, err error) {
-	kit := &hostKit{
-		addrs: func(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a },
-		takes: func(transport.CapableConn) bool { return false },
-	}
+	kit := &hostKit{addrs: func(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a }}
 	defer func() {
 		if err != nil {
 			kit.Close()
@@ -146,7 +139,7 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.Connectio
 
 func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) error {
 	rm := k.resources
-	muxers := []upgrader.StreamMuxer{{ID: libp2pyamux.ID, Muxer: newMuxer()}, {ID: singleID, Muxer: singleMuxer{}}}
+	muxers := []upgrader.StreamMuxer{{ID: libp2pyamux.ID, Muxer: newMuxer()}}
 	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
 	if err != nil {
 		return err
@@ -176,13 +169,13 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	}
 	k.key, k.quic, k.upgrader, k.beside = key, conns, up, newBeside()
 	for _, t := range []transport.Transport{
-		&timedTCP{&patientTCP{tcpTransport, narrow}, log, k}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
+		&timedTCP{&patientTCP{tcpTransport, narrow}, log}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
 	} {
 		if err := k.swarm.AddTransport(t); err != nil {
 			return err
 		}
 	}
-	return k.addSingles(c, g)
+	return nil
 }
 
 // maxFrame is what one stream may send before another has its turn: 2 ms at

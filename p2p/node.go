@@ -40,7 +40,6 @@ type Node struct {
 	lan       *LAN // nil if the node does not look on the local network
 	relays    *relays
 	eye       *eye
-	singles   *singles
 	upgrades  *upgrades
 	around    *surroundings
 	sources   *addrSources
@@ -126,13 +125,12 @@ func newNode(c Config) (*Node, error) {
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.relays, n.eye, n.upgrades, n.around, n.singles = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n), newSingles(n)
+	n.relays, n.eye, n.upgrades, n.around = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n)
 	n.streamMemory, n.durables = c.StreamMemory, newDurables(n, c)
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
 	n.kit.addrs, n.kit.traffic.much = n.tellAddrs, n.cheaperLater
-	n.kit.takes = n.singles.take
 	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
@@ -317,7 +315,6 @@ func (n *Node) Close() error {
 		n.closeListeners()
 		n.eye.close()
 		n.around.close()
-		n.singles.close()
 		if n.carrier != nil {
 			_ = n.carrier.service.Close() // it always returns nil
 		}
