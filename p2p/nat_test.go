@@ -204,7 +204,8 @@ func TestAddSight(t *testing.T) {
 // since.
 func TestSightsExpire(t *testing.T) {
 	e := newEye(nil)
-	e.node = &Node{around: newSurroundings(nil)}
+	e.node = &Node{life: t.Context()}
+	e.node.around = newSurroundings(e.node)
 	for ago, want := range map[time.Duration]netip.AddrPort{sightHolds - time.Minute: outerA, sightHolds + time.Second: {}} {
 		s := sightOf("a", outerA, outerA)
 		s.At = time.Now().Add(-ago)

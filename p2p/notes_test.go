@@ -142,14 +142,21 @@ func TestNoteOfReset(t *testing.T) {
 	}
 	raw := tell(t, from, to, durable.Message{Kind: durable.MessageReset, ID: durableOf(t, near).id, Value: 77}.Append(nil))
 	defer raw.Reset()
-	until(t, "the reset is known", func() bool { _, err := far.Write([]byte("x")); return errors.Is(err, ErrReset) })
+	under := durableOf(t, far)
+	until(t, "the reset is known", func() bool {
+		under.mu.Lock()
+		defer under.mu.Unlock()
+		return under.resetBy != nil
+	})
+	_, err := far.Write([]byte("x"))
+	checkIs(t, "Write", err, ErrReset)
 	reads(t, near, []byte("last words"))
 	if _, err := near.Write([]byte("before it")); err != nil {
 		t.Fatal(err)
 	}
 	reads(t, far, []byte("before it"))
 	cut(near)
-	_, err := far.Read(make([]byte, 1))
+	_, err = far.Read(make([]byte, 1))
 	checkIs(t, "Read when there is no more", err, ErrReset)
 }
 
@@ -200,23 +207,26 @@ func TestNotesFlood(t *testing.T) {
 // So does one that resumes streams that there are not.
 func TestResumeFlood(t *testing.T) {
 	hostile, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	awaitPeers(t, hostile, to) // who is not admitted yet is cut off
 	goroutines := runtime.NumGoroutine()
 	c := hostile.bestConn(to.ID())
-	var all []network.MuxedStream
-	for range 2000 {
-		raw, err := hostile.openRaw(testContext(t), c, carrierProtocol, durable.Hello{ID: newStreamID(), Resume: true, Epoch: 1}.Append(nil))
-		if err != nil {
-			t.Fatal(err)
+	for range 8 {
+		var all []network.MuxedStream
+		for range 256 {
+			raw, err := hostile.openRaw(testContext(t), c, carrierProtocol, durable.Hello{ID: newStreamID(), Resume: true, Epoch: 1}.Append(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.(*namer).Flush()
+			all = append(all, raw)
 		}
-		raw.(*namer).Flush()
-		all = append(all, raw)
-	}
-	for _, raw := range all {
-		a, err := durable.ReadAnswer(raw)
-		if err != nil || !a.Gone || a.Code != durable.CodeUnknown {
-			t.Fatalf("the answer is %+v, %v, want that it is not known", a, err)
+		for _, raw := range all {
+			a, err := durable.ReadAnswer(raw)
+			if err != nil || !a.Gone || a.Code != durable.CodeUnknown {
+				t.Fatalf("the answer is %+v, %v, want that it is not known", a, err)
+			}
+			_ = raw.Reset()
 		}
-		_ = raw.Reset()
 	}
 	until(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines+8 })
 	if got := len(to.Streams()); got != 0 {

@@ -103,7 +103,13 @@ func TestLostStreamsAreCounted(t *testing.T) {
 			if err := from.Connect(testContext(t), to.ID(), to.Addrs()...); err != nil {
 				t.Fatal(err)
 			}
-			near, _ := openStream(t, from, to)
+			near, far := openStream(t, from, to)
+			if _, err := far.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := near.Read(make([]byte, 1)); err != nil { // so that it is known to both
+				t.Fatal(err)
+			}
 			tt.before(t, from, to)
 			cutConns(from, to)
 			if _, err := near.Read(make([]byte, 1)); !errors.Is(err, tt.err) || !errors.Is(err, ErrReset) {
@@ -125,6 +131,9 @@ func TestAStallIsCountedOnce(t *testing.T) {
 	dialer, listener := newTestPair(t, transports[0].listen)
 	near, far := openStream(t, dialer, listener)
 	d := near.raw.(*durableStream)
+	d.mu.Lock()
+	d.watched = true // by this test
+	d.mu.Unlock()
 	for i := range 2 {
 		if _, err := near.Write([]byte("word")); err != nil {
 			t.Fatal(err)

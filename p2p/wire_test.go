@@ -60,9 +60,9 @@ func (w *wire) pass(way int, to, from net.Conn) {
 	for {
 		n, err := from.Read(b)
 		w.stop[way].RLock()
+		w.bytes.Add(int64(n))
 		_, werr := to.Write(b[:n])
 		w.stop[way].RUnlock()
-		w.bytes.Add(int64(n))
 		if err != nil || werr != nil {
 			return
 		}
