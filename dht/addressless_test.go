@@ -261,7 +261,7 @@ func TestUnixAddressesStayHere(t *testing.T) {
 // exchange sends a message of kad-dht and returns the bytes of the answer.
 func exchange(t testing.TB, ctx context.Context, from, to *resident, ask *kadpb.Message) []byte {
 	t.Helper()
-	s, err := from.node.Dial(ctx, to.node.ID(), DefaultPrefix+"/kad/1.0.0")
+	s, err := from.node.Dial(p2p.Plain(ctx), to.node.ID(), DefaultPrefix+"/kad/1.0.0")
 	if err != nil {
 		t.Fatal(err)
 	}
