@@ -103,28 +103,27 @@ func (f *freshPort) close() {
 	}
 }
 
-// release closes the port once no connection uses it.
+// release closes the port once no connection uses it, nor is about to.
 func (f *freshPort) release() {
+	defer f.close()
 	for {
 		changed := f.node.connsChanged()
 		if !f.used() {
-			f.close()
-			return
+			if !f.node.pause(freshKept) || !f.used() {
+				return
+			}
+			continue
 		}
 		select {
 		case <-changed:
-			if !f.node.pause(freshKept) { // one may be about to come
-				f.close()
-				return
-			}
 		case <-f.node.life.Done():
-			f.close()
 			return
 		}
 	}
 }
 
-// freshKept is how long a port is kept after a connection has gone.
+// freshKept is how long a port is kept that no connection uses: the peer may just have
+// made one.
 const freshKept = 5 * time.Second
 
 func (f *freshPort) used() bool {

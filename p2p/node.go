@@ -151,9 +151,7 @@ func newNode(c Config) (*Node, error) {
 			n.settleLater(c.RemotePeer())
 			n.checkOlder(c)
 			n.durables.connected(c)
-			if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == n.id {
-				n.upgrades.start(c.RemotePeer())
-			}
+			n.upgrades.connected(c)
 			if n.ledBack(c) && dialer(c) == n.id {
 				n.start(func() { n.upgrades.nearer(peer.AddrInfo{ID: c.RemotePeer(), Addrs: n.KnownAddrs(c.RemotePeer())}) })
 			}
@@ -169,6 +167,7 @@ func newNode(c Config) (*Node, error) {
 			n.notePath(c, "connection lost")
 			n.change()
 			n.durables.connClosed(c)
+			n.upgrades.connClosed(c)
 		},
 	})
 	n.durables.open()

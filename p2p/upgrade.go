@@ -168,6 +168,21 @@ func (u *upgrades) start(id peer.ID) {
 	}
 }
 
+// connected has a better connection looked for by the end that has made one through a
+// relay.
+func (u *upgrades) connected(c network.Conn) {
+	if pathTo(c.RemoteMultiaddr()) == PathRelay && dialer(c) == u.node.id {
+		u.start(c.RemotePeer())
+	}
+}
+
+// connClosed does so where that is what is left of a direct one.
+func (u *upgrades) connClosed(c network.Conn) {
+	if best := u.node.bestConn(c.RemotePeer()); best != nil && pathTo(c.RemoteMultiaddr()) != PathRelay {
+		u.connected(best)
+	}
+}
+
 // busy tells whether a better connection to a peer is looked for.
 func (u *upgrades) busy(id peer.ID) bool {
 	u.mu.Lock()
