@@ -66,7 +66,7 @@ const (
 	errAwaited = 60 // seconds that an error is waited for
 )
 
-// openRow opens a laboratory in which streams flow, by a path.
+// openRow opens a laboratory in which the ends are connected by a path.
 func (n *network) openRow(ctx context.Context, relays int, path string) (*durableLab, error) {
 	d, err := n.openDurableLab(ctx, homeKinds, relays)
 	if err != nil {
@@ -74,18 +74,23 @@ func (n *network) openRow(ctx context.Context, relays int, path string) (*durabl
 	}
 	d.setDelay(networkDelay)
 	d.apart(path == "relay")
-	for _, step := range []func() error{
-		func() error { return d.become(path) },
-		func() error { return d.flow(1, rowRate) },
-		func() error { _, err := d.both("go-by", path); return err },
-		func() error { _, err := d.both("arrive"); return err },
-	} {
-		if err := step(); err != nil {
-			d.close()
-			return nil, err
-		}
+	if err := d.become(path); err != nil {
+		d.close()
+		return nil, err
 	}
 	return d, nil
+}
+
+// flowBy has streams flow by a path.
+func (d *durableLab) flowBy(path string) error {
+	if err := d.flow(1, rowRate); err != nil {
+		return err
+	}
+	if _, err := d.both("go-by", path); err != nil {
+		return err
+	}
+	_, err := d.both("arrive")
+	return err
 }
 
 // become waits until the ends are connected by a path.
@@ -151,30 +156,65 @@ func (d *durableLab) stalls(ctx context.Context, f *figure, happen func() error)
 	return nil
 }
 
+// rowsAtOnce is how many laboratories wait at once for packetsAgain.
+const (
+	rowsAtOnce   = 5
+	packetsAgain = 61 * time.Second
+)
+
+// relayToDirect has streams begin through a relay while there is no direct path. What was
+// tried then counts as packets to an address of which nothing came, so that nodes do not
+// try again before a minute has passed.
 func relayToDirect(ctx context.Context, n *network, rounds int) ([]figure, error) {
 	stall := figure{Name: "relay to direct under load: longest stall", Unit: "ms"}
 	move := figure{Name: "relay to direct under load: from when there can be a direct path until all streams go by it", Unit: "ms"}
-	var err error
-	for range rounds {
-		err = n.withRow(ctx, 2, "relay", func(d *durableLab) error {
-			return d.stalls(ctx, &stall, func() error {
-				d.apart(false)
-				began := time.Now()
-				if err := d.upgrade(); err != nil {
-					return err
-				}
-				_, err := d.both("go-by", "direct")
-				if err == nil {
-					move.addTime(time.Since(began))
-				}
-				return err
-			})
-		})
-		if err != nil {
-			break
+	for left := rounds; left > 0; left -= rowsAtOnce {
+		if err := n.becomeDirect(ctx, min(left, rowsAtOnce), &stall, &move); err != nil {
+			return []figure{stall, move}, err
 		}
 	}
-	return []figure{stall, move}, err
+	return []figure{stall, move}, nil
+}
+
+func (n *network) becomeDirect(ctx context.Context, count int, stall, move *figure) error {
+	var labs []*durableLab
+	defer func() {
+		for _, d := range labs {
+			d.close()
+		}
+	}()
+	for range count {
+		d, err := n.openRow(ctx, 2, "relay")
+		if err != nil {
+			return err
+		}
+		labs = append(labs, d)
+	}
+	if err := wait(ctx, packetsAgain); err != nil {
+		return err
+	}
+	for _, d := range labs {
+		if err := d.flowBy("relay"); err != nil {
+			return err
+		}
+		err := d.stalls(ctx, stall, func() error {
+			d.apart(false)
+			began := time.Now()
+			if err := d.upgrade(); err != nil {
+				return err
+			}
+			_, err := d.both("go-by", "direct")
+			if err == nil {
+				move.addTime(time.Since(began))
+			}
+			return err
+		})
+		d.close()
+		if err != nil {
+			return err
+		}
+	}
+	return n.lab.Err()
 }
 
 // withRow calls f in a laboratory in which streams flow by a path.
@@ -184,6 +224,9 @@ func (n *network) withRow(ctx context.Context, relays int, path string, f func(*
 		return err
 	}
 	defer d.close()
+	if err := d.flowBy(path); err != nil {
+		return err
+	}
 	return errors.Join(f(d), n.lab.Err())
 }
 
