@@ -51,7 +51,7 @@ type surroundings struct {
 
 func newSurroundings(n *Node) *surroundings {
 	s := &surroundings{node: n, nearby: map[peer.ID]peer.AddrInfo{}, changed: make(chan struct{})}
-	s.era, s.endEra = context.WithCancel(n.life)
+	s.era, s.endEra = context.WithCancel(context.Background())
 	return s
 }
 
@@ -67,7 +67,7 @@ func (s *surroundings) nextEra() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endEra()
-	s.era, s.endEra = context.WithCancel(s.node.life)
+	s.era, s.endEra = context.WithCancel(context.Background())
 }
 
 // open starts to follow the network.
