@@ -49,7 +49,7 @@ var testsMayImport = map[string][]string{
 	"dht":                {"p2p/p2ptest"},
 	"overlay/wire":       {"overlay/wire/wiretest"},
 	"overlay/credential": {"overlay/wire/wiretest"},
-	"overlay/forward":    {"overlay", "overlay/overlaytest"},
+	"overlay/forward":    {"p2p", "overlay", "overlay/overlaytest"},
 	"overlay":            {"overlay/wire/wiretest", "overlay/overlaytest", "p2p/p2ptest"},
 	"cmd":                {"overlay/overlaytest"},
 }

@@ -145,7 +145,7 @@ func TestCloseWhileOthersDial(t *testing.T) {
 		wg.Go(func() {
 			began <- struct{}{}
 			for range 100 {
-				if echo(testContext(t), from, to.ID(), "/echo/1") != nil {
+				if echo(Plain(testContext(t)), from, to.ID(), "/echo/1") != nil {
 					return // of whatever kind: the point is that nothing hangs
 				}
 			}
