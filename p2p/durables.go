@@ -58,8 +58,9 @@ const maxEnded = 1 << 12
 type durablePeer struct {
 	streams map[durable.ID]*durableStream
 	budget  *durable.Budget
-	moving  bool          // somebody sees to carriers
-	kick    chan struct{} // has it look again
+	moving  bool               // somebody sees to carriers
+	kick    chan struct{}      // has it look again
+	dialing context.CancelFunc // ends a dial that it waits for; nil if there is none
 }
 
 func newDurables(n *Node, c Config) *durables {
@@ -185,7 +186,13 @@ func (ds *durables) all() (out []*durableStream) {
 
 // connected has streams go over a new connection if it is better.
 func (ds *durables) connected(c network.Conn) {
-	if len(ds.of(c.RemotePeer())) > 0 {
+	ds.mu.Lock()
+	p := ds.peers[c.RemotePeer()]
+	if p != nil && p.dialing != nil {
+		p.dialing() // the peer was faster
+	}
+	ds.mu.Unlock()
+	if p != nil {
 		ds.move(c.RemotePeer())
 	}
 }
@@ -446,7 +453,7 @@ func (ds *durables) mover(id peer.ID, p *durablePeer) {
 	pause := firstPause
 	for {
 		changed := ds.node.connsChanged()
-		done, progress := ds.moveAll(id)
+		done, progress := ds.moveAll(id, p)
 		if progress {
 			pause = firstPause
 		} else {
@@ -490,7 +497,7 @@ func (ds *durables) stopMoving(id peer.ID, p *durablePeer) bool {
 
 // moveAll tries once to give the streams to a peer the best carrier that there is. It
 // tells whether all have it, and whether it came further.
-func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
+func (ds *durables) moveAll(id peer.ID, p *durablePeer) (done, progress bool) {
 	n := ds.node
 	best := n.bestConn(id)
 	todo := ds.wanting(id, best)
@@ -498,13 +505,7 @@ func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 		return true, true
 	}
 	if best == nil {
-		ctx, cancel := context.WithTimeout(n.life, helloPatience)
-		defer cancel()
-		_, err := n.anyConn(ctx, id)
-		if final(err) {
-			ds.end(id, err)
-		}
-		return false, err == nil
+		return false, ds.dial(id, p)
 	}
 	late := time.AfterFunc(lateAnswer, func() { ds.inspect(best, checkPatience) })
 	defer late.Stop()
@@ -533,6 +534,24 @@ func (ds *durables) moveAll(id peer.ID) (done, progress bool) {
 		_ = n.check(n.life, best) // it is closed, and that is told
 	}
 	return len(ds.wanting(id, n.bestConn(id))) == 0, !failed.Load()
+}
+
+// dial connects to a peer, and tells whether there is a connection then.
+func (ds *durables) dial(id peer.ID, p *durablePeer) bool {
+	ctx, cancel := context.WithTimeout(ds.node.life, helloPatience)
+	defer cancel()
+	dialing := func(stop context.CancelFunc) {
+		ds.mu.Lock()
+		defer ds.mu.Unlock()
+		p.dialing = stop
+	}
+	dialing(cancel)
+	defer dialing(nil)
+	_, err := ds.node.anyConn(ctx, id) // which looks first whether there is one
+	if final(err) {
+		ds.end(id, err)
+	}
+	return ds.node.bestConn(id) != nil
 }
 
 // wanting returns the streams to a peer that have no carrier, or that this end is to
