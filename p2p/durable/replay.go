@@ -156,6 +156,9 @@ func (r *replay) space() []byte {
 }
 
 func (r *replay) commit(n int, kind func(n int) int) {
+	if len(r.chunks) == 0 || !r.last().reserved {
+		return // nothing is
+	}
 	c := r.last()
 	if c.reserved = false; n == 0 {
 		return
