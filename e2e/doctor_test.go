@@ -152,8 +152,6 @@ func TestUntilDirect(t *testing.T) {
 }
 
 // serveAt is a server on a machine of a lab that says a text, and returns its address.
-// It is started before any node: the thread that does it ends, and with it processes
-// that were started from that, see endWithTest.
 func serveAt(t *testing.T, h *lab.Host, text string) string {
 	t.Helper()
 	var ln net.Listener

@@ -37,8 +37,7 @@ type narrow struct {
 	relay             *lab.Host   // alice's
 }
 
-// newNarrow makes one. Whatever is to be made in the lab besides is made by prepare,
-// before any node: see serveAt.
+// newNarrow makes one. Whatever is to be made in the lab besides is made by prepare.
 func newNarrow(t *testing.T, prepare func(*narrow)) *narrow {
 	t.Helper()
 	l := lab.New(t)
@@ -166,13 +165,12 @@ func runLabProxy(t *testing.T, h *lab.Host, user string) (asked func() string) {
 		t.Fatal(err)
 	}
 	cmd := h.Command(t.Context(), self, proxyArgument, user)
-	endWithTest(cmd)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startWithTest(cmd); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex

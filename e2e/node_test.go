@@ -120,12 +120,11 @@ func (n *node) start(stdin string, args ...string) error {
 	}
 	n.stderr = new(bytes.Buffer)
 	n.cmd.Stdin, n.cmd.Stderr = strings.NewReader(stdin), n.stderr
-	endWithTest(n.cmd)
 	stdout, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	if err := n.cmd.Start(); err != nil {
+	if err := startWithTest(n.cmd); err != nil {
 		return err
 	}
 	cmd := n.cmd

@@ -2,9 +2,29 @@ package e2e
 
 import (
 	"os/exec"
+	"runtime"
+	"sync"
 	"syscall"
 )
 
-// endWithTest has the kernel end a process should this one be killed, or give up
-// for lack of time, before it could.
-func endWithTest(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// startWithTest starts a process that the kernel ends should this one be killed, or
+// give up for lack of time, before it could.
+func startWithTest(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	done := make(chan error, 1)
+	starter() <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+// starter returns what starts processes on a thread that lasts: the kernel ends them
+// with the thread that has started them, and a lab's threads end with what they do.
+var starter = sync.OnceValue(func() chan<- func() {
+	starts := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for start := range starts {
+			start()
+		}
+	}()
+	return starts
+})

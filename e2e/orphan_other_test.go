@@ -9,5 +9,5 @@ const memberArgument = "e2e-member"
 
 func runMember() int { return 1 }
 
-// endWithTest does what only Linux can.
-func endWithTest(*exec.Cmd) {}
+// startWithTest starts a process. On Linux it ends with this one.
+func startWithTest(cmd *exec.Cmd) error { return cmd.Start() }

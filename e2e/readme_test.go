@@ -250,14 +250,13 @@ func startAtTerminal(t *testing.T, dir, line string) *terminal {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	term := &terminal{t: t, cmd: exec.CommandContext(ctx, "sh", "-c", "exec "+line)}
 	term.cmd.Env = append(os.Environ(), "P2PNODE_DIR="+dir, "PATH="+filepath.Dir(command)+":"+os.Getenv("PATH"))
-	endWithTest(term.cmd)
 	output, err := term.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	term.cmd.Stderr = term.cmd.Stdout
 	term.lines = bufio.NewScanner(output)
-	if err := term.cmd.Start(); err != nil {
+	if err := startWithTest(term.cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -24,7 +24,7 @@ func TestSSHOutlivesItsPath(t *testing.T) {
 	alice := labNode(t, l.Host("alice"))
 	desk := home.Host("desk")
 	far := l.Router("far", lab.NAT{Kind: lab.PortRestricted}).Host("carol")
-	server, key := startSSHD(t, far) // before any node, as serveAt
+	server, key := startSSHD(t, far)
 	bob, carol := labNode(t, desk), labNode(t, far)
 	alice.up("--no-local")
 	invite := alice.invite()
