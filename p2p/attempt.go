@@ -197,7 +197,7 @@ const (
 // worthTrying returns addresses that this node can dial, the best first.
 func (u *upgrades) worthTrying(addrs []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	own := u.node.directAddrs()
-	for _, a := range rankDials(addrs) {
+	for _, a := range rankDials(addrs, nil) {
 		if to, ok := probeTarget(a.Addr); ok && isQUIC(a.Addr) && u.node.outside(a.Addr) && u.node.eye.nat(to.Addr().Is6()).UDP == No {
 			continue // the packets that may go there are for TCP
 		}

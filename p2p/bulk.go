@@ -1,12 +1,12 @@
 package p2p
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -16,11 +16,14 @@ import (
 // bulkTLS is go-libp2p's TLS with fewer system calls for those who send much:
 // crypto/tls writes each record of 16 KiB by itself and reads little more than
 // one at a time. The bytes on the wire are the same.
-type bulkTLS struct{ *libp2ptls.Transport }
+type bulkTLS struct {
+	*libp2ptls.Transport                      // for what this node dials
+	listens              *libp2ptls.Transport // for what comes in, with more muxers; nil for the same
+}
 
 func (t bulkTLS) SecureInbound(ctx context.Context, insecure net.Conn, p peer.ID) (sec.SecureConn, error) {
 	raw := &bulkConn{Conn: insecure}
-	c, err := t.Transport.SecureInbound(ctx, raw, p)
+	c, err := cmp.Or(t.listens, t.Transport).SecureInbound(ctx, raw, p)
 	return raw.secured(c, err)
 }
 
@@ -30,13 +33,11 @@ func (t bulkTLS) SecureOutbound(ctx context.Context, insecure net.Conn, p peer.I
 	return raw.secured(c, err)
 }
 
-// bulkSecure gathers the records of one Write, and answers yamux's pings late.
+// bulkSecure gathers the records of one Write.
 type bulkSecure struct {
 	sec.SecureConn
 	raw *bulkConn
 	mu  sync.Mutex
-
-	pong atomic.Bool // one waits
 }
 
 func (c *bulkConn) secured(s sec.SecureConn, err error) (sec.SecureConn, error) {
@@ -49,37 +50,7 @@ func (c *bulkConn) secured(s sec.SecureConn, err error) (sec.SecureConn, error) 
 // oneRecord is what crypto/tls puts into one record, RFC 8446 section 5.1.
 const oneRecord = 16 << 10
 
-// pongDelay is what a ping seems to take longer. A yamux stream gets a larger window
-// when half of the one that it has was read within four round trips, as measured when
-// the connection was new and twice a minute since. That is too little where what was
-// lost is waited for, or a round trip has become longer, or a machine is busy. With
-// this a window may last for 0.4 seconds and four round trips. A longer delay gained
-// little, and streams beside one of bulk wait for what its window lets into the queue.
-const pongDelay = 50 * time.Millisecond
-
-// isPong tells whether a frame of yamux's, of which a Write is one, answers a ping.
-func isPong(p []byte) bool {
-	const length, ping, ack = 12, 2, 2
-	return len(p) == length && p[0] == 0 && p[1] == ping && p[3]&ack != 0
-}
-
-// pongLater writes an answer after pongDelay. One waits at a time.
-func (s *bulkSecure) pongLater(p []byte) bool {
-	if s.pong.Swap(true) {
-		return false
-	}
-	pong := bytes.Clone(p)
-	time.AfterFunc(pongDelay, func() {
-		s.pong.Store(false)
-		_, _ = s.SecureConn.Write(pong) // what fails does so for yamux too
-	})
-	return true
-}
-
 func (s *bulkSecure) Write(p []byte) (int, error) {
-	if isPong(p) && s.pongLater(p) {
-		return len(p), nil
-	}
 	if len(p) <= oneRecord {
 		return s.SecureConn.Write(p)
 	}
@@ -113,6 +84,8 @@ type bulkConn struct {
 	in       *[]byte // nil without unread bytes
 	from, to int
 
+	ended atomic.Bool // the other end has closed the connection
+
 	mu   sync.Mutex // guards the fields below
 	held bool
 	out  *[]byte
@@ -122,6 +95,7 @@ type bulkConn struct {
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if c.in == nil && !c.bulk {
 		n, err := c.Conn.Read(p)
+		c.noteEnd(err)
 		c.bulk = n == len(p) && n >= smallRead/4
 		return n, err
 	}
@@ -142,6 +116,7 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 func (c *bulkConn) fill() (int, error) {
 	b := bulkBuffers.Get().(*[]byte)
 	n, err := c.Conn.Read(*b)
+	c.noteEnd(err)
 	c.bulk = n >= smallRead
 	if n == 0 {
 		bulkBuffers.Put(b)
@@ -149,6 +124,20 @@ func (c *bulkConn) fill() (int, error) {
 	}
 	c.in, c.from, c.to = b, 0, n // an error will come again
 	return n, nil
+}
+
+func (c *bulkConn) noteEnd(err error) {
+	if err == io.EOF {
+		c.ended.Store(true)
+	}
+}
+
+// unread returns how many bytes are in that Read has not yet passed on.
+func (c *bulkConn) unread() int {
+	if c.in == nil {
+		return 0
+	}
+	return c.to - c.from
 }
 
 func (c *bulkConn) hold() {

@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -70,7 +68,7 @@ func newBulkTLS(t *testing.T) (bulkTLS, peer.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bulkTLS{security}, id
+	return bulkTLS{Transport: security}, id
 }
 
 func TestBulkWritesTheRecordsOfAFrameAtOnce(t *testing.T) {
@@ -147,30 +145,3 @@ type chunkReader struct {
 func readerOf(r io.Reader, size int) io.Reader { return chunkReader{r, size} }
 
 func (c chunkReader) Read(p []byte) (int, error) { return c.r.Read(p[:min(len(p), c.size)]) }
-
-// A ping is answered late, and what is written meanwhile isn't held up; a second
-// answer does not wait.
-func TestBulkAnswersPingsLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, b, _ := newBulkPair(t)
-		began := time.Now()
-		pong := func(id byte) []byte { return []byte{0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, id} }
-		go func() {
-			_, _ = a.Write(pong(1)) // what comes tells
-			_, _ = a.Write([]byte("data"))
-			_, _ = a.Write(pong(2))
-		}()
-		for _, want := range []struct {
-			text  string
-			after time.Duration
-		}{{"data", 0}, {string(pong(2)), 0}, {string(pong(1)), pongDelay}} {
-			got := make([]byte, len(want.text))
-			if _, err := io.ReadFull(b, got); err != nil {
-				t.Fatal(err)
-			}
-			if took := time.Since(began); string(got) != want.text || took != want.after {
-				t.Errorf("Read = %q after %v, want %q after %v", got, took, want.text, want.after)
-			}
-		}
-	})
-}

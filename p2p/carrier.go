@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -59,7 +60,7 @@ func (n *Node) openDurable(ctx context.Context, c network.Conn, proto string) (*
 	if err != nil {
 		return nil, openError(c.RemotePeer(), err)
 	}
-	raw, err := n.openRaw(ctx, c, carrierProtocol, durable.Hello{ID: d.id, Protocol: proto}.Append(nil))
+	raw, err := n.openCarrier(ctx, c, durable.Hello{ID: d.id, Protocol: proto}.Append(nil))
 	if err != nil {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -68,6 +69,14 @@ func (n *Node) openDurable(ctx context.Context, c network.Conn, proto string) (*
 		return nil, err
 	}
 	return d.begin(&durableCarrier{conn: c, raw: raw}), nil
+}
+
+// openCarrier returns what is to carry a new stream, and begins with a hello.
+func (n *Node) openCarrier(ctx context.Context, c network.Conn, hello []byte) (network.MuxedStream, error) {
+	if raw := n.durables.spares.take(c); raw != nil {
+		return &namer{MuxedStream: raw, proto: carrierProtocol, send: hello}, nil
+	}
+	return n.openRaw(ctx, c, carrierProtocol, hello)
 }
 
 // begin makes a Stream of an end with its first carrier.
@@ -88,8 +97,9 @@ func (d *durableStream) stream() *Stream {
 
 // useLocked takes a carrier into use.
 func (d *durableStream) useLocked(c *durableCarrier) {
-	d.carrier, d.path, d.lostAt = c, pathTo(c.conn.RemoteMultiaddr()), ""
+	d.carrier, d.left, d.path, d.lostAt = c, nil, pathTo(c.conn.RemoteMultiaddr()), ""
 	d.node.carries(c.conn, 1)
+	d.weighAgainLocked()
 	_ = c.raw.SetReadDeadline(d.readDeadline)
 	_ = c.raw.SetWriteDeadline(d.writeDeadline)
 	if d.expiry != nil {
@@ -97,6 +107,19 @@ func (d *durableStream) useLocked(c *durableCarrier) {
 		d.expiry = nil
 	}
 	d.changedLocked()
+}
+
+// receiveNext takes in what a carrier is to carry next, which may take its time.
+func (n *Node) receiveNext(c network.Conn, raw network.MuxedStream) {
+	h, err := durable.ReadHello(raw)
+	switch {
+	case err == io.EOF:
+		_ = raw.Close() // the peer has no more use for it
+	case err != nil || h.Resume: // for which the peer is to open one
+		_ = raw.Reset() // it may be so already
+	default:
+		n.acceptDurable(c, raw, h)
+	}
 }
 
 // receiveCarrier takes in a stream that is to carry one, be it a new one or not.
@@ -236,7 +259,7 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 // the one that there was when it was asked for.
 func (d *durableStream) switchLocked(before, c *durableCarrier) {
 	ds := d.node.durables
-	if before != nil && !before.conn.IsClosed() && better(c.conn, before.conn) {
+	if before != nil && !before.conn.IsClosed() && (better(c.conn, before.conn) || c.single() && !before.single()) {
 		d.moves++
 		ds.moves.Add(1)
 	} else {
@@ -250,15 +273,28 @@ func (d *durableStream) switchLocked(before, c *durableCarrier) {
 		d.node.start(func() { _ = old.raw.Reset() }) // its end is known
 	}
 	d.useLocked(c)
+	ds.bell.ring()
 }
 
 // moveTo asks the peer to go on over a connection. A carrier that there is goes on
 // until the peer has answered.
 func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
-	d.mu.Lock()
-	if d.gone || d.moving {
-		d.mu.Unlock()
+	err := d.moveBy(ctx, conn, nil, func(ctx context.Context, hello []byte) (network.MuxedStream, error) {
+		return d.node.openRaw(ctx, conn, carrierProtocol, hello)
+	})
+	if errors.Is(err, errElsewhere) {
 		return nil
+	}
+	return err
+}
+
+// moveBy does so with a carrier that open begins with a hello, and from the one that is
+// given alone, unless that is nil.
+func (d *durableStream) moveBy(ctx context.Context, conn network.Conn, from *durableCarrier, open openCarrier) error {
+	d.mu.Lock()
+	if d.gone || d.moving || from != nil && (d.carrier != from || from.stopped) {
+		d.mu.Unlock()
+		return errElsewhere
 	}
 	d.moving = true
 	before, h := d.carrier, d.end.Hello()
@@ -266,14 +302,15 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 		h.Protocol, h.Age = d.proto, time.Since(d.began)
 	}
 	d.mu.Unlock()
-	raw, a, err := d.ask(ctx, conn, h)
+	raw, a, err := d.ask(ctx, conn, h, open)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.moving = false
 	if err != nil {
+		d.moving = false
 		return err
 	}
-	d.stopLocked()
+	d.stopLocked()   // which lets go of the lock
+	d.moving = false // or it would be moved once more meanwhile, and this carrier be of no use
 	use, err := d.end.Resumed(h.Epoch, a, time.Now())
 	switch {
 	case d.gone:
@@ -291,11 +328,17 @@ func (d *durableStream) moveTo(ctx context.Context, conn network.Conn) error {
 	return nil
 }
 
+// errElsewhere says that a stream moves already, or is over.
+var errElsewhere = errors.New("the stream has gone elsewhere")
+
+// An openCarrier opens a stream that begins with a hello.
+type openCarrier func(ctx context.Context, hello []byte) (network.MuxedStream, error)
+
 // ask opens a carrier with a hello, and waits for the answer.
-func (d *durableStream) ask(ctx context.Context, conn network.Conn, h durable.Hello) (network.MuxedStream, durable.Answer, error) {
+func (d *durableStream) ask(ctx context.Context, conn network.Conn, h durable.Hello, open openCarrier) (network.MuxedStream, durable.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloPatience)
 	defer cancel()
-	raw, err := d.node.openRaw(ctx, conn, carrierProtocol, h.Append(nil))
+	raw, err := open(ctx, h.Append(nil))
 	if err != nil {
 		return nil, durable.Answer{}, err
 	}

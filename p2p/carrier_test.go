@@ -97,6 +97,7 @@ func TestCarrierOfSomebodyElse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+			neverBulk(from)
 			near, far := openStream(t, from, to)
 			k := newEndlessTalk(t, near, far)
 			for _, n := range []*Node{from, to} {

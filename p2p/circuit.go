@@ -121,6 +121,12 @@ func relayInfo(addr multiaddr.Multiaddr) (*peer.AddrInfo, error) {
 	return peer.AddrInfoFromP2pAddr(addr[:i])
 }
 
+// strange tells whether an address is of a relay that there is no connection to.
+func (k *hostKit) strange(addr multiaddr.Multiaddr) bool {
+	relay, err := relayInfo(addr)
+	return err == nil && k.swarm.Connectedness(relay.ID) != network.Connected
+}
+
 // A RelayError says why a relay opened no circuit.
 type RelayError struct {
 	Status circuitpb.Status

@@ -118,6 +118,7 @@ func (n *Node) Disconnect(id peer.ID) error {
 	if n.durables.end(id, network.ErrReset) {
 		n.durables.settle(n.kit.swarm.ConnsToPeer(id))
 	}
+	n.singles.close(id)
 	return n.kit.swarm.ClosePeer(id)
 }
 
@@ -125,12 +126,12 @@ func (n *Node) Disconnect(id peer.ID) error {
 // there are too many.
 const holdTag = "stream"
 
-func (n *Node) streamOpened(id peer.ID, conn string) {
+func (n *Node) streamOpened(id peer.ID, conn network.Conn) {
 	n.streamsTotal.Add(1)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.streams[id]++
-	if conn != "" {
+	if conn != nil {
 		n.streamsOn[conn]++
 	}
 	if n.streams[id] == 1 {
@@ -138,10 +139,10 @@ func (n *Node) streamOpened(id peer.ID, conn string) {
 	}
 }
 
-func (n *Node) streamClosed(id peer.ID, conn string) {
+func (n *Node) streamClosed(id peer.ID, conn network.Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if conn != "" {
+	if conn != nil {
 		if n.streamsOn[conn]--; n.streamsOn[conn] == 0 {
 			delete(n.streamsOn, conn)
 		}

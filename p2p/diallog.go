@@ -176,12 +176,22 @@ type (
 	timedTCP struct {
 		*patientTCP
 		log *dialLog
+		kit *hostKit
 	}
 	timedQUIC struct {
 		transport.Transport
 		log *dialLog
 	}
 )
+
+// Listen keeps singles from libp2p.
+func (t *timedTCP) Listen(at multiaddr.Multiaddr) (transport.Listener, error) {
+	l, err := t.patientTCP.Listen(at)
+	if err != nil {
+		return nil, err
+	}
+	return &singlesListener{l, func(c transport.CapableConn) bool { return t.kit.takes(c) }}, nil
+}
 
 func (t *timedTCP) Dial(ctx context.Context, addr multiaddr.Multiaddr, id peer.ID) (transport.CapableConn, error) {
 	return t.log.run(id, addr, func() (transport.CapableConn, error) { return t.patientTCP.Dial(ctx, addr, id) })

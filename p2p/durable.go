@@ -33,6 +33,7 @@ type durableStream struct {
 	mu      sync.Mutex // guards the fields below; taken before that of notes
 	end     *durable.End
 	carrier *durableCarrier // nil while there is none
+	left    network.Conn    // where the last was, once all has gone over it; nil else
 	path    Path            // of the last carrier
 	wake    chan struct{}   // closed when something changes; nil unless somebody waits
 
@@ -51,9 +52,16 @@ type durableStream struct {
 	expiry  *time.Timer         // until the time limit, while there is no carrier
 	watched bool                // see durables.watch
 
+	// Whether it is bulk; see weighLocked.
+	weighed   uint64
+	weighedAt time.Time
+	leaving   bool // a connection of its own is being made
+	setbacks  int
+
 	// See [StreamInfo].
 	moves, resumes, stalls int
-	stalling               bool   // of stalls, the last goes on
+	stalling               bool // of stalls, the last goes on
+	stalledAt              time.Time
 	replayed               uint64 // of what the end says, what the node has counted
 
 	// When the peer was last told that there is no carrier, and on which connection.
@@ -75,6 +83,15 @@ type durableCarrier struct {
 }
 
 var _ network.MuxedStream = (*durableStream)(nil)
+
+// connLocked returns the connection that the stream is on, or has left once all had gone
+// over it; nil if there is none.
+func (d *durableStream) connLocked() network.Conn {
+	if d.carrier == nil {
+		return d.left
+	}
+	return d.carrier.conn
+}
 
 // changedLocked wakes all who wait.
 func (d *durableStream) changedLocked() {
@@ -130,6 +147,7 @@ func (d *durableStream) readLocked(p []byte, stop func() error) (int, error) {
 		n, err := d.takeLocked(p)
 		if n > 0 {
 			d.acknowledgeLocked()
+			d.weighLocked()
 			return n, nil
 		}
 		switch {
@@ -137,6 +155,7 @@ func (d *durableStream) readLocked(p []byte, stop func() error) (int, error) {
 			d.failLocked(err, durable.CodeProtocol)
 			return 0, d.errLocked()
 		case d.end.Finished():
+			d.acknowledgeLocked()
 			d.finishLocked()
 			return 0, io.EOF
 		case d.end.Err() != nil:
@@ -154,6 +173,7 @@ func (d *durableStream) readLocked(p []byte, stop func() error) (int, error) {
 		}
 		if n := d.fillLocked(c, p); n > 0 {
 			d.acknowledgeLocked()
+			d.weighLocked()
 			return n, nil
 		}
 	}
@@ -207,6 +227,7 @@ func (d *durableStream) readFailedLocked(c *durableCarrier, err error) {
 			_ = c.raw.SetReadDeadline(d.readDeadline) // it was another's
 		}
 	case err == io.EOF && d.end.Finished():
+		c.stopped = true
 		d.end.Drained()
 		d.finishLocked()
 	case errors.Is(err, ErrNoListener):
@@ -223,7 +244,14 @@ func (d *durableStream) acknowledgeLocked() {
 		if c.notes == nil {
 			c.notes = d.node.durables.notes(c.conn)
 		}
-		c.notes.ack(d, urgent)
+		switch {
+		case urgent:
+			c.notes.ack(d, 0)
+		case d.end.Finished():
+			c.notes.ack(d, endDelay)
+		default:
+			c.notes.ack(d, ackDelay)
+		}
 	}
 }
 
@@ -354,6 +382,7 @@ func (d *durableStream) flushLocked(patient bool) error {
 		d.end.Sent(c.epoch, n)
 		switch {
 		case err == nil:
+			d.weighLocked()
 		case d.carrier != c || c.stopped:
 			d.changedLocked()
 		case !timedOut(err):
@@ -412,16 +441,53 @@ func (d *durableStream) finishLocked() {
 	case d.gone:
 	case d.end.Done() || d.end.Err() != nil:
 		d.forgetLocked()
-		if c != nil {
+		if c != nil && !d.leaveCarrierLocked(c) {
+			d.left = c.conn
 			d.dropCarrierLocked()
 			d.node.start(func() { _ = c.raw.Close() }) // the peer may have closed it
 		}
-	case c != nil && !c.stopped && d.end.Finished() && d.end.Flushed() && !d.moving:
+	case c == nil || c.stopped || !d.end.Finished() || !d.end.Flushed() || d.moving:
+	case c.lasts():
+		// An acknowledgement will say that the peer has all. By then it may use the
+		// carrier for another stream.
+		if !d.opener {
+			d.leaveCarrierLocked(c)
+		}
+	default:
 		// The end of the carrier says that this end has all; the peer's will say
 		// that it has.
 		c.stopped = true
 		d.node.start(func() { d.awaitEnd(c) })
 	}
+}
+
+// lasts tells whether a carrier may carry another stream once it has carried one.
+func (c *durableCarrier) lasts() bool { return !c.single() && unixConn(c.conn) == nil }
+
+// leaveCarrierLocked leaves a carrier that both ends have given all to the next stream.
+// It returns false if that can't be.
+func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
+	if !c.lasts() || c.stopped || d.end.Err() != nil || d.moving || d.reading || d.sending || c.lo != c.hi {
+		return false
+	}
+	raw := c.raw
+	if named, ok := raw.(*namer); ok {
+		raw = named.MuxedStream
+	}
+	ds := d.node.durables
+	_ = raw.SetDeadline(time.Time{})
+	switch {
+	case d.opener && !ds.spares.keep(c.conn, raw):
+		return false
+	case !d.opener && !d.node.start(func() { d.node.receiveNext(c.conn, raw) }):
+		return false
+	}
+	d.left = c.conn
+	d.dropCarrierLocked()
+	if c.conn.IsClosed() { // before it was known that the stream still asks for it
+		d.node.start(func() { ds.connClosed(c.conn) })
+	}
+	return true
 }
 
 // awaitEnd waits until the peer says by the end of the carrier that it has all.
@@ -586,13 +652,20 @@ func (d *durableStream) lostLocked(c *durableCarrier) {
 	if d.carrier != c {
 		return
 	}
+	if c.single() && !c.conn.IsClosed() {
+		d.setbacks = min(d.setbacks+1, maxSetbacks)
+	}
 	if c.stopped = true; d.resetBy != nil {
 		d.end.PeerReset(d.resetBy.Code)
-	} else {
-		d.end.Lost(c.epoch, time.Now())
 	}
 	d.dropCarrierLocked()
 	d.node.start(func() { _ = c.raw.Reset() }) // it is broken already
+	d.strayLocked(c.epoch)
+}
+
+// strayLocked has a carrier looked for in place of the one of an epoch.
+func (d *durableStream) strayLocked(epoch uint64) {
+	d.end.Lost(epoch, time.Now())
 	if d.overLocked() {
 		return
 	}
@@ -624,6 +697,7 @@ func (d *durableStream) dropCarrierLocked() {
 		d.node.carries(d.carrier.conn, -1)
 		d.carrier.stopped = true
 		d.carrier = nil
+		d.node.durables.bell.ring()
 	}
 	d.changedLocked()
 }
@@ -639,7 +713,7 @@ func (d *durableStream) forgetLocked() {
 	}
 	d.changedLocked()
 	d.node.durables.forget(d)
-	d.node.streamClosed(d.peer, "")
+	d.node.streamClosed(d.peer, nil)
 }
 
 // errLocked puts why the stream is over into this package's words.

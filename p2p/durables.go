@@ -34,14 +34,18 @@ type durables struct {
 	// What has happened since the node began; see [StreamTotals].
 	moves, resumes, stalls, replayed, expired, unknown atomic.Uint64
 
-	mu      sync.Mutex // guards the fields below; taken after that of a stream
-	peers   map[peer.ID]*durablePeer
-	links   map[string]*notes // by the connection's ID
-	ended   map[endedKey]uint32
-	oldest  []endedKey // of ended
-	watched map[*durableStream]struct{}
-	suspect map[string]int // connections that are just looked at, by ID
-	closing bool
+	bell   bell // rung when a stream goes over another carrier, or has none
+	spares *spares
+
+	mu       sync.Mutex // guards the fields below; taken after that of a stream
+	peers    map[peer.ID]*durablePeer
+	links    map[network.Conn]*notes
+	ended    map[endedKey]uint32
+	oldest   []endedKey // of ended
+	watched  map[*durableStream]struct{}
+	watching bool                 // somebody does
+	suspect  map[network.Conn]int // connections that are just looked at
+	closing  bool
 }
 
 // What streams that this end has given up are remembered with the code for, so that a
@@ -65,8 +69,8 @@ type durablePeer struct {
 
 func newDurables(n *Node, c Config) *durables {
 	return &durables{
-		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil),
-		peers: map[peer.ID]*durablePeer{}, links: map[string]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{}, suspect: map[string]int{},
+		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil), spares: &spares{start: n.start},
+		peers: map[peer.ID]*durablePeer{}, links: map[network.Conn]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{}, suspect: map[network.Conn]int{},
 	}
 }
 
@@ -112,7 +116,7 @@ func (ds *durables) add(id peer.ID, sid durable.ID, proto string, opener bool) (
 		d.end = durable.Open(sid, c)
 	}
 	p.streams[sid] = d
-	ds.node.streamOpened(id, "")
+	ds.node.streamOpened(id, nil)
 	return d, nil
 }
 
@@ -200,16 +204,22 @@ func (ds *durables) connected(c network.Conn) {
 // connClosed has the streams on a connection look for others.
 func (ds *durables) connClosed(c network.Conn) {
 	ds.mu.Lock()
-	link := ds.links[c.ID()]
-	delete(ds.links, c.ID())
+	link := ds.links[c]
+	delete(ds.links, c)
 	ds.mu.Unlock()
 	if link != nil {
 		link.close()
 	}
+	ds.spares.drop(c)
 	for _, d := range ds.of(c.RemotePeer()) {
 		d.mu.Lock()
-		if d.carrier != nil && d.carrier.conn == c {
+		switch {
+		case d.connLocked() != c:
+		case d.carrier != nil:
 			d.lostLocked(d.carrier)
+		default:
+			d.left = nil
+			d.strayLocked(d.end.Epoch()) // the peer may not have all
 		}
 		d.mu.Unlock()
 	}
@@ -238,7 +248,7 @@ func (ds *durables) settle(conns []network.Conn) {
 	var wg sync.WaitGroup
 	for _, c := range conns {
 		ds.mu.Lock()
-		l := ds.links[c.ID()]
+		l := ds.links[c]
 		ds.mu.Unlock()
 		if l != nil {
 			wg.Go(func() { l.settle(ctx) })
@@ -256,6 +266,7 @@ func (ds *durables) close() {
 	ds.mu.Lock()
 	ds.closing = true
 	ds.mu.Unlock()
+	ds.spares.close()
 	deadline := time.Now().Add(closePatience)
 	for _, d := range ds.all() {
 		d.mu.Lock()
@@ -274,313 +285,11 @@ func (ds *durables) close() {
 	}
 }
 
-// Stalls are looked for this often, and a connection on which there is one not more
-// often than that.
-const (
-	stallTick  = 250 * time.Millisecond
-	stallAgain = 3 * time.Second
-)
-
-// watchLocked has a stream looked after while the peer has not acknowledged what it
-// was sent.
-func (d *durableStream) watchLocked() {
-	if d.watched {
-		return
-	}
-	d.watched = true
-	ds := d.node.durables
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if ds.watched[d] = struct{}{}; len(ds.watched) == 1 && !ds.closing {
-		d.node.start(ds.watch)
-	}
-}
-
-// watch has connections looked at on which a stream stalls, while there are any on
-// which it could.
-func (ds *durables) watch() {
-	tick := time.NewTicker(stallTick)
-	defer tick.Stop()
-	looked := map[network.Conn]time.Time{}
-	for {
-		select {
-		case <-ds.node.life.Done():
-			return
-		case <-tick.C:
-		}
-		ds.mu.Lock()
-		watched := slices.Collect(maps.Keys(ds.watched))
-		ds.mu.Unlock()
-		now := time.Now()
-		maps.DeleteFunc(looked, func(_ network.Conn, at time.Time) bool { return now.Sub(at) > stallAgain })
-		for _, d := range watched {
-			c := d.stalled(now)
-			if c == nil || unixConn(c) != nil || !looked[c].IsZero() {
-				continue
-			}
-			for _, c := range append(ds.node.relays.conns(), c) { // or the way round is found broken only then
-				if looked[c].IsZero() {
-					looked[c] = now
-					ds.node.start(func() { _ = ds.node.check(ds.node.life, c) }) // it is closed, and that is told
-				}
-			}
-		}
-		ds.mu.Lock()
-		idle := len(ds.watched) == 0
-		ds.mu.Unlock()
-		if idle && ds.unwatch() {
-			return
-		}
-	}
-}
-
-// inspect has a connection looked at, and all go by others meanwhile, if there are any.
-func (ds *durables) inspect(c network.Conn, patience time.Duration) {
-	ds.mu.Lock()
-	ds.suspect[c.ID()]++
-	first := ds.suspect[c.ID()] == 1
-	ds.mu.Unlock()
-	over := func() {
-		ds.mu.Lock()
-		if ds.suspect[c.ID()]--; ds.suspect[c.ID()] == 0 {
-			delete(ds.suspect, c.ID())
-		}
-		ds.mu.Unlock()
-		ds.move(c.RemotePeer())
-	}
-	if !first || !ds.node.start(func() {
-		_ = ds.node.checkFor(ds.node.life, c, patience) // it is closed, and that is told
-		over()
-	}) {
-		over()
-		return
-	}
-	ds.move(c.RemotePeer())
-}
-
-// suspected tells whether a connection is just looked at.
-func (ds *durables) suspected(c network.Conn) bool {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	return ds.suspect[c.ID()] > 0
-}
-
-// unwatch tells whether there is still nothing to watch.
-func (ds *durables) unwatch() bool {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	return len(ds.watched) == 0
-}
-
-// stalled returns the connection on which a stream stalls, nil if it doesn't.
-func (d *durableStream) stalled(now time.Time) network.Conn {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.end.Outstanding() || d.gone {
-		d.watched, d.stalling = false, false
-		ds := d.node.durables
-		ds.mu.Lock()
-		delete(ds.watched, d)
-		ds.mu.Unlock()
-		return nil
-	}
-	was := d.stalling
-	if d.stalling = d.carrier != nil && d.end.Stalled(now); !d.stalling {
-		return nil
-	}
-	if !was {
-		d.stalls++
-		d.node.durables.stalls.Add(1)
-	}
-	return d.carrier.conn
-}
-
 // carries counts the streams that a connection carries.
 func (n *Node) carries(c network.Conn, by int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.streamsOn[c.ID()] += by; n.streamsOn[c.ID()] == 0 {
-		delete(n.streamsOn, c.ID())
+	if n.streamsOn[c] += by; n.streamsOn[c] == 0 {
+		delete(n.streamsOn, c)
 	}
-}
-
-// Between tries to find a carrier for streams.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
-
-	// lateAnswer is after how long a connection is looked at over which streams have
-	// not been moved: well above the time that it takes.
-	lateAnswer = time.Second
-
-	// movesAtOnce bounds how many streams of a peer ask for a carrier at a time.
-	movesAtOnce = 32
-
-	// tellAgain is how long a peer may take to resume a stream of its own that it was
-	// told has lost its carrier.
-	tellAgain = 2 * time.Second
-)
-
-// move has somebody see to carriers for the streams to a peer.
-func (ds *durables) move(id peer.ID) {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	p := ds.peers[id]
-	if p == nil || ds.closing {
-		return
-	}
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
-	if !p.moving {
-		p.moving = ds.node.start(func() { ds.mover(id, p) })
-	}
-}
-
-// again has carriers looked for at once, since the network has changed.
-func (ds *durables) again() {
-	ds.mu.Lock()
-	peers := slices.Collect(maps.Keys(ds.peers))
-	ds.mu.Unlock()
-	for _, id := range peers {
-		ds.move(id)
-	}
-}
-
-// mover sees to carriers until all streams to the peer have the best there is.
-func (ds *durables) mover(id peer.ID, p *durablePeer) {
-	pause := firstPause
-	for {
-		changed := ds.node.connsChanged()
-		done, progress := ds.moveAll(id, p)
-		if progress {
-			pause = firstPause
-		} else {
-			pause = min(2*pause, lastPause)
-		}
-		if done && ds.stopMoving(id, p) {
-			return
-		}
-		if done {
-			continue
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-changed:
-		case <-p.kick:
-			pause = firstPause
-		case <-timer.C:
-		case <-ds.node.life.Done():
-		}
-		timer.Stop()
-		if ds.node.alive() != nil {
-			return
-		}
-	}
-}
-
-// stopMoving ends a mover unless there is more to do.
-func (ds *durables) stopMoving(id peer.ID, p *durablePeer) bool {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	select {
-	case <-p.kick:
-		return false
-	default:
-	}
-	if p.moving = false; len(p.streams) == 0 {
-		delete(ds.peers, id)
-	}
-	return true
-}
-
-// moveAll tries once to give the streams to a peer the best carrier that there is. It
-// tells whether all have it, and whether it came further.
-func (ds *durables) moveAll(id peer.ID, p *durablePeer) (done, progress bool) {
-	n := ds.node
-	best := n.bestConn(id)
-	todo := ds.wanting(id, best)
-	if len(todo) == 0 {
-		return true, true
-	}
-	if best == nil {
-		return false, ds.dial(id, p)
-	}
-	late := time.AfterFunc(lateAnswer, func() { ds.inspect(best, checkPatience) })
-	defer late.Stop()
-	var wg sync.WaitGroup
-	var failed atomic.Bool
-	turns := make(chan struct{}, movesAtOnce)
-	for _, d := range todo {
-		if !d.opener {
-			d.tellLost(best)
-			continue
-		}
-		turns <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-turns }()
-			if failed.Load() {
-				return
-			}
-			if err := d.moveTo(n.life, best); err != nil && n.life.Err() == nil {
-				n.log.Debug("move a stream", "peer", id, "err", err)
-				failed.Store(true)
-			}
-		})
-	}
-	wg.Wait()
-	if failed.Load() {
-		_ = n.check(n.life, best) // it is closed, and that is told
-	}
-	return len(ds.wanting(id, n.bestConn(id))) == 0, !failed.Load()
-}
-
-// dial connects to a peer, and tells whether there is a connection then.
-func (ds *durables) dial(id peer.ID, p *durablePeer) bool {
-	ctx, cancel := context.WithTimeout(ds.node.life, helloPatience)
-	defer cancel()
-	dialing := func(stop context.CancelFunc) {
-		ds.mu.Lock()
-		defer ds.mu.Unlock()
-		p.dialing = stop
-	}
-	dialing(cancel)
-	defer dialing(nil)
-	_, err := ds.node.anyConn(ctx, id) // which looks first whether there is one
-	if final(err) {
-		ds.end(id, err)
-	}
-	return ds.node.bestConn(id) != nil
-}
-
-// wanting returns the streams to a peer that have no carrier, or that this end is to
-// move to a better one.
-func (ds *durables) wanting(id peer.ID, best network.Conn) (out []*durableStream) {
-	for _, d := range ds.of(id) {
-		d.mu.Lock()
-		switch {
-		case d.gone || d.moving:
-		case d.carrier == nil:
-			out = append(out, d)
-		case d.opener && best != nil && !d.carrier.stopped && d.carrier.conn != best && (better(best, d.carrier.conn) || ds.suspected(d.carrier.conn)):
-			out = append(out, d)
-		}
-		d.mu.Unlock()
-	}
-	return out
-}
-
-// tellLost tells the peer that a stream of its has no carrier, once for each
-// connection and while.
-func (d *durableStream) tellLost(c network.Conn) {
-	d.mu.Lock()
-	if d.gone || d.carrier != nil || d.lostAt == c.ID() && time.Since(d.lostTold) < tellAgain {
-		d.mu.Unlock()
-		return
-	}
-	d.lostAt, d.lostTold = c.ID(), time.Now()
-	m := durable.Message{Kind: durable.MessageLost, ID: d.id, Value: d.end.Epoch()}
-	d.mu.Unlock()
-	d.node.durables.notes(c).send(m)
 }

@@ -77,7 +77,10 @@ func (g *gate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiadd
 
 // InterceptUpgraded admits a connection or has it closed.
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	err := g.admit(c)
+	if asSingle(c) != nil { // it came in where there should be none
+		return false, 0
+	}
+	err := g.admit(c, dialer(c) == c.LocalPeer())
 	if u := unixConn(c); u != nil {
 		g.unix.judged(u, err)
 	}
@@ -88,13 +91,21 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 // they are admitted.
 type unixGate interface{ judged(*unixsock.Conn, error) }
 
-func (g *gate) admit(c network.Conn) error {
+// A gated is a connection as the gate sees it, of libp2p's or a single.
+type gated interface {
+	RemotePeer() peer.ID
+	RemoteMultiaddr() multiaddr.Multiaddr
+	As(target any) bool
+}
+
+// admit runs the exchange on a connection that this node dialed, or the peer did.
+func (g *gate) admit(c gated, dialed bool) error {
 	if g.admission == nil {
 		g.raise(c.RemotePeer())
 		return nil
 	}
 	var err error
-	if dialer(c) == c.LocalPeer() {
+	if dialed {
 		err = g.enter(c)
 		g.remember(c.RemotePeer(), err)
 	} else {
@@ -108,7 +119,7 @@ func (g *gate) admit(c network.Conn) error {
 }
 
 // enter runs the exchange on a connection that this node made.
-func (g *gate) enter(c network.Conn) error {
+func (g *gate) enter(c gated) error {
 	g.raise(c.RemotePeer()) // for the streams that the peer opens once it has admitted this node
 	return g.exchange(g.life, c, g.timeout, true, func(s exchangeStream) error {
 		return ask(s, g.admission, c.RemotePeer())
@@ -116,7 +127,7 @@ func (g *gate) enter(c network.Conn) error {
 }
 
 // letIn runs the exchange on a connection that the peer made.
-func (g *gate) letIn(c network.Conn) error {
+func (g *gate) letIn(c gated) error {
 	ctx, cancel := context.WithCancelCause(g.life)
 	defer cancel(nil)
 	turn := g.turns.take(addressOf(c.RemoteMultiaddr()), func() { cancel(RefusedBusy) })
@@ -142,7 +153,7 @@ func (a raisingAdmission) Check(remote peer.ID, proof []byte) error {
 }
 
 // exchange calls run with the stream of the exchange, for at most timeout.
-func (g *gate) exchange(ctx context.Context, c network.Conn, timeout time.Duration, open bool, run func(exchangeStream) error) error {
+func (g *gate) exchange(ctx context.Context, c gated, timeout time.Duration, open bool, run func(exchangeStream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s, err := firstStream(ctx, c, open)
@@ -194,11 +205,14 @@ type exchangeStream interface {
 	SetReadDeadline(time.Time) error
 }
 
-func firstStream(ctx context.Context, c network.Conn, open bool) (exchangeStream, error) {
+func firstStream(ctx context.Context, c gated, open bool) (exchangeStream, error) {
 	var q *quic.Conn
 	var y *yamux.Session
 	if u := unixConn(c); u != nil {
 		return firstUnix(ctx, u, open)
+	}
+	if s := asSingle(c); s != nil {
+		return singleExchange{s}, nil
 	}
 	switch {
 	case c.As(&q):

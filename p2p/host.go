@@ -64,6 +64,10 @@ type hostKit struct {
 	quic      *quicreuse.ConnManager
 	beside    *beside
 	upgrader  transport.Upgrader
+	single    *patientTCP // dials connections for one stream
+
+	// takes tells whether a connection that came in is not for libp2p.
+	takes func(transport.CapableConn) bool
 }
 
 // Close closes what there is; newHost may have stopped half-way.
@@ -85,7 +89,10 @@ func (k *hostKit) Close() error {
 
 // newHost builds a host that has not begun to listen.
 func newHost(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) (_ *hostKit, err error) {
-	kit := &hostKit{addrs: func(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a }}
+	kit := &hostKit{
+		addrs: func(a []multiaddr.Multiaddr) []multiaddr.Multiaddr { return a },
+		takes: func(transport.CapableConn) bool { return false },
+	}
 	defer func() {
 		if err != nil {
 			kit.Close()
@@ -125,7 +132,7 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.Connectio
 		swarm.WithMetrics(k.traffic),
 		swarm.WithDialTimeout(c.DialTimeout),
 		swarm.WithDialTimeoutLocal(min(c.DialTimeout, 5*time.Second)), // go-libp2p's own
-		swarm.WithDialRanker(rankDials),
+		swarm.WithDialRanker(func(a []multiaddr.Multiaddr) []network.AddrDelay { return rankDials(a, k.strange) }),
 		// A mesh is too small for the statistics that black hole detection
 		// needs; a spell of failures must not switch a transport off.
 		swarm.WithUDPBlackHoleSuccessCounter(nil),
@@ -139,12 +146,16 @@ func (k *hostKit) addSwarm(c Config, key crypto.PrivKey, g coreconnmgr.Connectio
 
 func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.ConnectionGater, log *dialLog) error {
 	rm := k.resources
-	muxers := []upgrader.StreamMuxer{{ID: libp2pyamux.ID, Muxer: newMuxer()}}
-	security, err := libp2ptls.New(libp2ptls.ID, key, muxers)
+	muxers := []upgrader.StreamMuxer{{ID: libp2pyamux.ID, Muxer: newMuxer()}, {ID: singleID, Muxer: singleMuxer{}}}
+	dials, err := libp2ptls.New(libp2ptls.ID, key, muxers[:1])
 	if err != nil {
 		return err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{bulkTLS{security}}, muxers, nil, rm, g)
+	listens, err := libp2ptls.New(libp2ptls.ID, key, muxers)
+	if err != nil {
+		return err
+	}
+	up, err := upgrader.New([]sec.SecureTransport{bulkTLS{dials, listens}}, muxers, nil, rm, g)
 	if err != nil {
 		return err
 	}
@@ -169,29 +180,32 @@ func (k *hostKit) addTransports(c Config, key crypto.PrivKey, g coreconnmgr.Conn
 	}
 	k.key, k.quic, k.upgrader, k.beside = key, conns, up, newBeside()
 	for _, t := range []transport.Transport{
-		&timedTCP{&patientTCP{tcpTransport, narrow}, log}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
+		&timedTCP{&patientTCP{tcpTransport, narrow}, log, k}, wsTransport, &timedQUIC{quicTransport, log}, k.beside,
 	} {
 		if err := k.swarm.AddTransport(t); err != nil {
 			return err
 		}
 	}
-	return nil
+	return k.addSingles(singleID, c, g)
 }
 
 // maxFrame is what one stream may send before another has its turn: 2 ms at
 // 1 Gbit/s.
 const maxFrame = 256 << 10
 
-// newMuxer returns yamux with a receive window that fills a long fat path.
+// newMuxer returns yamux with receive windows that fill a long fat path.
 func newMuxer() network.Multiplexer {
 	config := yamux.DefaultConfig()
-	config.MaxStreamWindowSize = 16 << 20 // 1 Gbit/s at 130 ms
+	config.MaxStreamWindowSize = maxWindow
+	if hasWindow {
+		config.MaxStreamWindowSize = config.InitialStreamWindowSize // see wideningMuxer
+	}
 	config.MaxMessageSize = maxFrame
 	config.LogOutput = io.Discard
 	config.ReadBufSize = 0                     // TLS has its own
 	config.MaxIncomingStreams = math.MaxUint32 // newResourceManager limits them
 	config.AcceptBacklog = 1024                // streams opened in one burst, before the first is accepted
-	return (*libp2pyamux.Transport)(config)
+	return wideningMuxer{(*libp2pyamux.Transport)(config)}
 }
 
 func newQUIC(key crypto.PrivKey, g coreconnmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, *quicreuse.ConnManager, error) {

@@ -25,7 +25,7 @@ const (
 	maxConns            = 4096
 	maxPeerConns        = 32
 	maxStreams          = 1 << 15
-	maxPeerStreams      = 1 << 13
+	maxPeerStreams      = 1 << 14
 	maxTransientStreams = 1 << 13 // opened, and their protocol not yet named
 
 	firstWindow     = 256 << 10 // yamux's

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +12,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// manyStreams is how many streams two nodes keep open at once over TCP.
-const manyStreams = 5000
+// manyStreams is how many streams two nodes keep open at once over TCP. With 5000 the
+// race detector had two cores so busy that a connection was closed now and then, since it
+// took no notes for seconds; e2e/measure has as many without it.
+const manyStreams = 1500
 
 func TestManyStreamsAtOnce(t *testing.T) {
 	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
@@ -62,11 +63,16 @@ func openMany(t *testing.T, from, to *Node, l *Listener, ready func()) (near, fa
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // and not kept until the test ends
 	defer cancel()
 	near = make([]*Stream, manyStreams)
-	errs := make([]error, manyStreams)
+	failed := make(chan error, 1) // what failed first
 	var wg sync.WaitGroup
 	for i := range near {
 		wg.Go(func() {
-			if near[i], errs[i] = dialAndAsk(ctx, from, to, byte(i)); errs[i] != nil {
+			var err error
+			if near[i], err = dialAndAsk(ctx, from, to, byte(i)); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
 				l.Close() // or it is waited for
 			}
 		})
@@ -81,8 +87,10 @@ func openMany(t *testing.T, from, to *Node, l *Listener, ready func()) (near, fa
 		wg.Go(func() { _, _ = io.CopyN(s, s, 1) })
 	}
 	wg.Wait()
-	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
-		t.Fatalf("stream %d of %d: %v", i, manyStreams, errs[i])
+	select {
+	case err := <-failed:
+		t.Fatalf("a stream of %d: %v", manyStreams, err)
+	default:
 	}
 	return near, far
 }

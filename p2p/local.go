@@ -242,7 +242,7 @@ func (n *Node) LocalChanged() <-chan struct{} {
 func (n *Node) hasLocal(id peer.ID) bool { return n.local != nil && n.local.dir.Has(id) }
 
 // unixConn returns the connection over a unix socket that c is, or nil.
-func unixConn(c network.Conn) *unixsock.Conn {
+func unixConn(c interface{ As(any) bool }) *unixsock.Conn {
 	var u *unixsock.Conn
 	if c == nil || !c.As(&u) {
 		return nil

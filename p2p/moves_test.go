@@ -62,6 +62,7 @@ func dialBeside(t *testing.T, from, to *Node) {
 func TestDurableMovesToABetterConnection(t *testing.T) {
 	t.Parallel()
 	from, to, near, far, old := newTwoConnections(t)
+	neverBulk(from)
 	k := newEndlessTalk(t, near, far)
 	k.hear(1 << 20)
 	dialBeside(t, from, to)

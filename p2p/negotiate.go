@@ -23,6 +23,7 @@ type namer struct {
 	proto  string
 	expect []byte // of the answer, not yet read
 	err    error  // the answer was another
+	read   bool   // the answer was read, and the name is out
 
 	mu   sync.Mutex
 	send []byte // of the name, not yet written
@@ -44,11 +45,12 @@ func appendToken(b []byte, token string) []byte {
 }
 
 func (n *namer) Read(p []byte) (int, error) {
-	if len(n.expect) > 0 {
+	if !n.read {
 		n.Flush()
 		if err := n.answer(); err != nil {
 			return 0, err
 		}
+		n.read = true
 	}
 	return n.MuxedStream.Read(p)
 }

@@ -40,6 +40,7 @@ type Node struct {
 	lan       *LAN // nil if the node does not look on the local network
 	relays    *relays
 	eye       *eye
+	singles   *singles
 	upgrades  *upgrades
 	around    *surroundings
 	sources   *addrSources
@@ -66,7 +67,7 @@ type Node struct {
 	mu        sync.Mutex // guards the fields below; never held while dialing
 	listeners map[string]*Listener
 	streams   map[peer.ID]int      // open, by the peer at the other end
-	streamsOn map[string]int       // open, by the connection's ID
+	streamsOn map[network.Conn]int // open, by the connection
 	changed   chan struct{}        // closed and replaced when connections change
 	self      *loop                // nil until first dialed
 	trimming  *time.Timer          // until it has fired; nil otherwise
@@ -115,7 +116,7 @@ func newNode(c Config) (*Node, error) {
 		settleAfter: settleAfter,
 		listeners:   map[string]*Listener{},
 		streams:     map[peer.ID]int{},
-		streamsOn:   map[string]int{},
+		streamsOn:   map[network.Conn]int{},
 		trimmed:     map[peer.ID]struct{}{},
 		changed:     make(chan struct{}),
 		sources:     newAddrSources(),
@@ -125,12 +126,13 @@ func newNode(c Config) (*Node, error) {
 		networked:   c.Local == nil || !c.Local.Only || len(c.Listen) > 0,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.relays, n.eye, n.upgrades, n.around = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n)
+	n.relays, n.eye, n.upgrades, n.around, n.singles = newRelays(n), newEye(n), newUpgrades(n), newSurroundings(n), newSingles(n)
 	n.streamMemory, n.durables = c.StreamMemory, newDurables(n, c)
 	if n.kit, err = newHost(c, key, n.gate, n.dials); err != nil {
 		return nil, err
 	}
 	n.kit.addrs, n.kit.traffic.much = n.tellAddrs, n.cheaperLater
+	n.kit.takes = n.singles.take
 	n.gate.unix = n
 	n.gate.raise = func(id peer.ID) { raiseLimit(n.kit.resources, id) }
 	n.kit.swarm.Notify(&network.NotifyBundle{
@@ -167,6 +169,7 @@ func newNode(c Config) (*Node, error) {
 			n.notePath(c, "connection lost")
 			n.change()
 			n.durables.connClosed(c)
+			n.singles.connClosed(c)
 			n.upgrades.connClosed(c)
 		},
 	})
@@ -314,6 +317,7 @@ func (n *Node) Close() error {
 		n.closeListeners()
 		n.eye.close()
 		n.around.close()
+		n.singles.close()
 		if n.carrier != nil {
 			_ = n.carrier.service.Close() // it always returns nil
 		}

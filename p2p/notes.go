@@ -19,7 +19,8 @@ type notes struct {
 	acks    map[*durableStream]struct{}
 	queue   []durable.Message
 	writing bool
-	timer   *time.Timer // until acks are told; nil if none is due
+	timer   *time.Timer // until acks are told, at due; nil if none is
+	due     time.Time
 	closed  bool
 	idle    chan struct{} // closed when nothing is left; nil unless somebody waits
 
@@ -31,6 +32,10 @@ const (
 	// for it.
 	ackDelay = 250 * time.Millisecond
 
+	// endDelay is how long that may be once it was all. Most streams end at the other
+	// end too meanwhile, which says so.
+	endDelay = 25 * time.Millisecond
+
 	// maxNotes bounds what waits to be told. What is lost of it is found out when a
 	// stream is resumed.
 	maxNotes = 1 << 14
@@ -40,32 +45,39 @@ const (
 func (ds *durables) notes(c network.Conn) *notes {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	l := ds.links[c.ID()]
+	l := ds.links[c]
 	if l == nil {
 		l = &notes{node: ds.node, conn: c, acks: map[*durableStream]struct{}{}, closed: c.IsClosed()}
 		if !l.closed {
-			ds.links[c.ID()] = l
+			ds.links[c] = l
 		}
 	}
 	return l
 }
 
-// ack has the peer told how far a stream was read, soon or at once.
-func (l *notes) ack(d *durableStream, urgent bool) {
+// ack has the peer told how far a stream was read, after a while at most.
+func (l *notes) ack(d *durableStream, within time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
 	l.acks[d] = struct{}{}
-	if urgent {
+	if within == 0 {
 		l.writeLocked()
-	} else if l.timer == nil {
-		l.timer = time.AfterFunc(ackDelay, l.due)
+		return
+	}
+	due := time.Now().Add(within)
+	switch {
+	case l.timer == nil:
+		l.timer, l.due = time.AfterFunc(within, l.tell), due
+	case due.Before(l.due):
+		l.due = due
+		l.timer.Reset(within)
 	}
 }
 
-func (l *notes) due() {
+func (l *notes) tell() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = nil
@@ -111,7 +123,7 @@ func (l *notes) write() {
 		b = b[:0]
 		for d := range acks {
 			d.mu.Lock()
-			if due, _ := d.end.AckDue(); due && d.carrier != nil && d.carrier.conn == l.conn {
+			if due, _ := d.end.AckDue(); due && d.connLocked() == l.conn {
 				b = durable.Message{Kind: durable.MessageAck, ID: d.id, Value: d.end.Ack()}.Append(b)
 			}
 			d.mu.Unlock()
@@ -122,16 +134,39 @@ func (l *notes) write() {
 		if len(b) == 0 {
 			continue
 		}
-		if err := l.put(b); err != nil && !l.conn.IsClosed() {
-			l.node.log.Debug("connection takes no notes", "peer", l.conn.RemotePeer(), "addr", l.conn.RemoteMultiaddr(), "err", err)
-			_ = l.conn.Close() // which ends this
-		}
+		l.put(b)
 	}
 }
 
+// noteTries is how often notes are written to a peer that takes none and answers.
+const noteTries = 4
+
 // put writes notes. Where they can't be told the connection is of no use: streams will
-// be resumed on another, and that tells all.
-func (l *notes) put(b []byte) error {
+// be resumed on another, and that tells all. But one on which the peer still answers is
+// only slow.
+func (l *notes) put(b []byte) {
+	var err error
+	for range noteTries {
+		if err = l.try(b); err == nil || l.conn.IsClosed() {
+			return
+		}
+		l.node.log.Debug("connection takes no notes", "peer", l.conn.RemotePeer(), "addr", l.conn.RemoteMultiaddr(), "err", err)
+		if l.node.check(l.node.life, l.conn) != nil {
+			return // it is closed, which ends this
+		}
+	}
+	_ = l.conn.Close()
+}
+
+// try writes notes from the beginning: on a new stream if it could not be done on
+// the last.
+func (l *notes) try(b []byte) (err error) {
+	defer func() {
+		if err != nil && l.raw != nil {
+			_ = l.raw.Reset() // it may have broken
+			l.raw = nil
+		}
+	}()
 	if l.raw == nil {
 		ctx, cancel := context.WithTimeout(l.node.life, helloPatience)
 		defer cancel()
@@ -141,10 +176,10 @@ func (l *notes) put(b []byte) error {
 		}
 		l.raw = raw
 	}
-	err := l.raw.SetWriteDeadline(time.Now().Add(helloPatience))
-	if err == nil {
-		_, err = l.raw.Write(b)
+	if err := l.raw.SetWriteDeadline(time.Now().Add(helloPatience)); err != nil {
+		return err
 	}
+	_, err = l.raw.Write(b)
 	return err
 }
 

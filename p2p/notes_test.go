@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -259,5 +260,44 @@ func TestEndedIsBounded(t *testing.T) {
 		if got := ds.whyEnded("b", id); got != durable.CodeUnknown {
 			t.Errorf("whyEnded for another peer = %d, want that it is not known", got)
 		}
+	}
+}
+
+// A connection that takes no notes, and on which the peer answers all the same, is kept,
+// and they are told again.
+func TestNotesAreToldAgain(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	var refused atomic.Int32
+	to.kit.host.SetStreamHandler(noteProtocol, func(s network.Stream) {
+		if refused.Add(1) == 1 {
+			_ = s.Reset()
+			return
+		}
+		to.receiveNotes(s.Conn(), s)
+	})
+	conn := from.bestConn(to.ID())
+	near, far := openStream(t, from, to)
+	defer near.Close()
+	defer far.Reset()
+	raw, err := from.openRaw(testContext(t), conn, noteProtocol, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.(*namer).Flush()
+	_, err = raw.Read(make([]byte, 1))
+	checkIs(t, "Read", err, network.ErrReset)
+	d := durableOf(t, far)
+	l := from.durables.notes(conn)
+	l.mu.Lock()
+	l.raw = raw
+	l.mu.Unlock()
+	l.send(durable.Message{Kind: durable.MessageReset, ID: d.id, Value: uint64(durable.CodeReset)})
+	until(t, "the peer is told", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.resetBy != nil
+	})
+	if conn.IsClosed() {
+		t.Error("the connection is closed")
 	}
 }

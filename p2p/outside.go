@@ -657,7 +657,7 @@ func (e *eye) answer(s *Stream) error {
 	defer cancel()
 	stop := endWith(ctx, s)
 	defer stop()
-	seen, ok := s.remoteIP()
+	seen, ok := s.RemoteIP()
 	if !ok {
 		return fmt.Errorf("%v has no address of its own", s.Peer())
 	}

@@ -26,36 +26,65 @@ const (
 	// for a better path than there is: it is looked for afterwards.
 	nextRelay = 250 * time.Millisecond
 
+	// nextStranger is how much longer relays wait that this node has no connection to,
+	// which may be gone, and further addresses of the peer itself.
+	nextStranger = 250 * time.Millisecond
+
+	// beforeRelays is how many addresses of a path may be dialed before relays are. One
+	// that does not answer has one of the 8 turns that go-libp2p gives to the dials to a
+	// peer until it times out: with 32 of another network relays had theirs after 5 s.
+	beforeRelays = 3
+
 	// nextAddress is longer than a peer on the same network takes to answer and
 	// prove itself, so that its many addresses don't make many connections.
 	nextAddress = 20 * time.Millisecond
 )
 
 // rankDials orders the addresses of one peer: by path, then by transport, then
-// IPv6 before IPv4, and loopback last, where somebody else may be. Addresses
-// are waited for only as long as some dial is going on: swarm dials the next at
-// once when all before it have failed.
-func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
-	sorted := slices.Clone(addrs)
-	slices.SortStableFunc(sorted, func(a, b multiaddr.Multiaddr) int { return dialRank(a).compare(dialRank(b)) })
-	var delay time.Duration
-	out := make([]network.AddrDelay, 0, len(sorted))
-	for i, addr := range sorted {
-		at, before := dialRank(addr), rank{}
-		if i > 0 {
-			before = dialRank(sorted[i-1])
-			delay += before.wait(at)
+// IPv6 before IPv4, and loopback last, where somebody else may be. Of each path a few are
+// before the relays and the rest behind them, so that relays are not kept waiting; of the
+// relays those are last that strange, which may be nil, tells of. Addresses are waited for
+// only as long as some dial is going on: swarm dials the next at once when all before it
+// have failed.
+func rankDials(addrs []multiaddr.Multiaddr, strange func(multiaddr.Multiaddr) bool) []network.AddrDelay {
+	type ranked struct {
+		addr multiaddr.Multiaddr
+		rank rank
+	}
+	sorted := make([]ranked, len(addrs))
+	for i, a := range addrs {
+		r := dialRank(a)
+		if r.path == PathRelay && strange != nil && strange(a) {
+			r.strange = 1
 		}
-		if at.path == PathRelay && before.path != PathRelay && i > 0 {
+		sorted[i] = ranked{a, r}
+	}
+	slices.SortStableFunc(sorted, func(a, b ranked) int { return a.rank.compare(b.rank) })
+	var out, further []network.AddrDelay
+	var delay, late time.Duration
+	relays := len(sorted) > 0 && sorted[len(sorted)-1].rank.path == PathRelay
+	of := map[Path]int{}
+	for i, at := range sorted {
+		var wait time.Duration
+		if i > 0 {
+			wait = sorted[i-1].rank.wait(at.rank)
+		}
+		if of[at.rank.path]++; relays && at.rank.path != PathRelay && of[at.rank.path] > beforeRelays {
+			late += wait
+			further = append(further, network.AddrDelay{Addr: at.addr, Delay: nextRelay + nextStranger + late})
+			continue
+		}
+		if delay += wait; at.rank.path == PathRelay && i > 0 && sorted[i-1].rank.path != PathRelay {
 			delay = nextRelay
 		}
-		out = append(out, network.AddrDelay{Addr: addr, Delay: delay})
+		out = append(out, network.AddrDelay{Addr: at.addr, Delay: delay})
 	}
-	return out
+	return append(out, further...)
 }
 
 type rank struct {
 	path      Path
+	strange   int
 	transport int
 	family    int
 	loopback  int
@@ -73,7 +102,7 @@ func dialRank(addr multiaddr.Multiaddr) rank {
 }
 
 func (r rank) compare(o rank) int {
-	for _, d := range []int{int(r.path) - int(o.path), r.transport - o.transport, r.family - o.family, r.loopback - o.loopback} {
+	for _, d := range []int{int(r.path) - int(o.path), r.strange - o.strange, r.transport - o.transport, r.family - o.family, r.loopback - o.loopback} {
 		if d != 0 {
 			return d
 		}
@@ -86,6 +115,8 @@ func (r rank) wait(next rank) time.Duration {
 	switch {
 	case r.path != next.path:
 		return nextPath
+	case r.strange != next.strange:
+		return nextStranger
 	case r.transport != next.transport:
 		return nextTransport
 	case r.family != next.family:

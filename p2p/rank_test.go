@@ -3,6 +3,7 @@ package p2p
 import (
 	"encoding/json"
 	"math/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +12,10 @@ import (
 	"github.com/multiformats/go-multiaddr"
 )
 
-const relayAddr = "/ip4/198.51.100.9/tcp/1/p2p/" + testID + "/p2p-circuit"
+const (
+	relayAddr        = "/ip4/198.51.100.9/tcp/1/p2p/" + testID + "/p2p-circuit"
+	strangeRelayAddr = "/ip4/9.9.9.9/tcp/1/p2p/" + testID + "/p2p-circuit"
+)
 
 func TestPathTo(t *testing.T) {
 	for addr, want := range map[string]Path{
@@ -72,6 +76,13 @@ func TestRankDials(t *testing.T) {
 		{"the same machine, the LAN, the Internet, a relay", []ranked{
 			{"/unix/run/p2pnode.sock", 0}, {"/ip4/10.0.0.1/tcp/1", 50 * ms}, {"/ip4/8.8.8.8/tcp/1", 100 * ms}, {relayAddr, 250 * ms},
 		}},
+		{"a relay that this node has no connection to", []ranked{
+			{"/ip4/8.8.8.8/tcp/1", 0}, {relayAddr, 250 * ms}, {strangeRelayAddr, 500 * ms},
+		}},
+		{"a relay, before the many that may not answer", []ranked{
+			{"/ip4/10.0.0.1/tcp/1", 0}, {"/ip4/10.0.0.1/udp/1/quic-v1", 300 * ms}, {"/ip4/10.0.0.1/tcp/2/ws", 600 * ms},
+			{"/ip4/8.8.8.8/tcp/1", 650 * ms}, {relayAddr, 250 * ms}, {"/ip4/10.0.0.1/tcp/443/tls/ws", 800 * ms},
+		}},
 		{"a path's transports before the next path", []ranked{
 			{"/ip6/fd00::1/tcp/1", 0}, {"/ip4/10.0.0.1/tcp/1", 250 * ms}, {"/ip4/10.0.0.1/udp/1/quic-v1", 550 * ms},
 			{"/ip4/8.8.8.8/tcp/1", 600 * ms}, {"/ip4/8.8.8.8/udp/1/quic-v1", 900 * ms},
@@ -79,12 +90,13 @@ func TestRankDials(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var in []multiaddr.Multiaddr
+			strange := func(a multiaddr.Multiaddr) bool { return strings.Contains(a.String(), "/ip4/9.9.9.9/") }
 			for _, w := range tt.want {
 				in = append(in, multiaddr.StringCast(w.addr))
 			}
 			for range 10 {
 				rand.Shuffle(len(in), func(i, j int) { in[i], in[j] = in[j], in[i] })
-				got := rankDials(in)
+				got := rankDials(in, strange)
 				if len(got) != len(tt.want) {
 					t.Fatalf("rankDials(%v) = %v, want %v", in, got, tt.want)
 				}
@@ -99,7 +111,7 @@ func TestRankDials(t *testing.T) {
 }
 
 func TestRankDialsOfEqualsOneByOne(t *testing.T) {
-	for i, r := range rankDials(addrs("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/1", "/ip4/192.168.0.1/tcp/1")) {
+	for i, r := range rankDials(addrs("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/1", "/ip4/192.168.0.1/tcp/1"), nil) {
 		if want := time.Duration(i) * nextAddress; r.Delay != want {
 			t.Errorf("rankDials has %v after %v, want %v", r.Addr, r.Delay, want)
 		}

@@ -143,7 +143,7 @@ func (n *Node) Why(id peer.ID) PeerReport {
 			known = append(known, t.addr)
 		}
 	}
-	for _, ranked := range rankDials(known) {
+	for _, ranked := range rankDials(known, nil) {
 		a := AddrReport{Addr: ranked.Addr, Path: pathTo(ranked.Addr), Source: n.sources.of(id, ranked.Addr), Outcome: NotTried}
 		if i := slices.IndexFunc(tried, func(t try) bool { return t.addr.Equal(ranked.Addr) }); i >= 0 {
 			t := tried[i]

@@ -66,7 +66,7 @@ func (n *Node) closeWorse(id peer.ID) bool {
 func (n *Node) streamsOver(c network.Conn) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.streamsOn[c.ID()]
+	return n.streamsOn[c]
 }
 
 func (n *Node) streamsTo(id peer.ID) int {

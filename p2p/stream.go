@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-yamux/v5"
 	"github.com/p2pnode/p2pnode/p2p/durable"
+	"github.com/p2pnode/p2pnode/p2p/unixsock"
 )
 
 // ErrReset says that one end gave a stream up with Reset, or that the
@@ -58,13 +59,13 @@ type streamInfo struct {
 	local, remote peer.ID
 	protocol      string
 	path          Path
-	lingers       bool   // see linger
-	conn          string // the ID of the connection, where that is libp2p's
+	lingers       bool         // see linger
+	conn          network.Conn // where that is libp2p's
 }
 
 func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamInfo) *Stream {
 	if c, ok := raw.(network.Stream); ok {
-		info.conn = c.Conn().ID()
+		info.conn = c.Conn()
 	}
 	if _, lasts := raw.(*durableStream); !lasts { // which is counted for as long as it lasts
 		n.streamOpened(info.remote, info.conn)
@@ -75,9 +76,9 @@ func (n *Node) newStream(raw network.MuxedStream, rw io.ReadWriter, info streamI
 // Peer returns the peer at the other end, whose key is proven.
 func (s *Stream) Peer() peer.ID { return s.info.remote }
 
-// remoteIP returns the IP address that the stream's connection comes from, unless it
+// RemoteIP returns the IP address that the stream's connection comes from, unless it
 // comes through a relay.
-func (s *Stream) remoteIP() (netip.Addr, bool) {
+func (s *Stream) RemoteIP() (netip.Addr, bool) {
 	c := s.conn()
 	if c == nil || pathTo(c.RemoteMultiaddr()) == PathRelay {
 		return netip.Addr{}, false
@@ -91,9 +92,7 @@ func (s *Stream) conn() network.Conn {
 	case *durableStream:
 		raw.mu.Lock()
 		defer raw.mu.Unlock()
-		if raw.carrier != nil {
-			return raw.carrier.conn
-		}
+		return raw.connLocked()
 	case network.Stream:
 		return raw.Conn()
 	}
@@ -231,10 +230,14 @@ func (s *Stream) Abort(reason error) error {
 	return s.Reset()
 }
 
-// Cause returns what Abort ended the stream for, or nil if it did not.
+// Cause returns what Abort ended the stream for or, if that is nothing, why a stream on
+// the path on this machine broke, which its socket can't tell. It is nil if neither is so.
 func (s *Stream) Cause() error {
 	if cause := s.cause.Load(); cause != nil {
 		return *cause
+	}
+	if raw, ok := s.raw.(*unixsock.Stream); ok {
+		return s.opError("read", raw.Broke())
 	}
 	return nil
 }

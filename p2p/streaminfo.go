@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,7 +31,7 @@ type StreamInfo struct {
 	Dialed   bool      // by this node
 	Since    time.Time // when it began
 	Waiting  bool      // for a connection
-	Moves    int       // to a better connection, from one that worked
+	Moves    int       // to a better connection or one of its own, from one that worked
 	Resumes  int       // on another connection, after one was lost
 	Stalls   int       // how often the peer took more than 1.5 s to acknowledge anything
 	Replayed uint64    // bytes sent again
@@ -50,7 +51,7 @@ func (d *durableStream) info() (StreamInfo, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return StreamInfo{
-		Peer: d.peer, Protocol: d.proto, Path: d.path, Dialed: d.opener, Since: d.began, Waiting: d.carrier == nil,
+		Peer: d.peer, Protocol: d.proto, Path: d.path, Dialed: d.opener, Since: d.began, Waiting: !d.end.Attached(),
 		Moves: d.moves, Resumes: d.resumes, Stalls: d.stalls, Replayed: d.end.Replayed(), Held: d.end.Held(),
 	}, !d.gone
 }
@@ -74,6 +75,34 @@ func (n *Node) Streams() []StreamInfo {
 	}
 	slices.SortFunc(out, func(a, b StreamInfo) int { return a.Since.Compare(b.Since) })
 	return out
+}
+
+// StreamsMoved returns a channel that is closed the next time that a durable stream goes
+// on over another connection, or is without one. Several changes at once may be one.
+func (n *Node) StreamsMoved() <-chan struct{} { return n.durables.bell.next() }
+
+// A bell wakes all who wait for it to ring.
+type bell struct {
+	mu sync.Mutex
+	ch chan struct{} // nil if nobody waits
+}
+
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
 }
 
 // StreamTotals sum up a node's durable streams.

@@ -30,7 +30,7 @@ func TestSuspectedConnections(t *testing.T) {
 	suspect := func(c network.Conn, by int) {
 		a.durables.mu.Lock()
 		defer a.durables.mu.Unlock()
-		a.durables.suspect[c.ID()] += by
+		a.durables.suspect[c] += by
 	}
 	for _, tt := range []struct {
 		name  string

@@ -81,6 +81,7 @@ type End struct {
 	ask      bool   // and its kind
 	finished bool   // the last frame has come
 	told     uint64 // what was last acknowledged
+	toldEnd  uint64 // what the last frame to the other end acknowledges
 	urgent   bool
 
 	err      error // why it is over
@@ -166,6 +167,7 @@ func (e *End) CloseWrite() {
 	if e.open() {
 		e.closed = true
 		e.out.mark(kindFin, e.got)
+		e.toldEnd = e.got
 	}
 }
 
@@ -202,6 +204,9 @@ func (e *End) Sent(epoch uint64, n int) {
 	if e.attached && epoch == e.epoch && e.err == nil {
 		e.out.sent(n)
 		e.out.drop(e.acked)
+		if e.closed && !e.Pending() {
+			e.told = max(e.told, e.toldEnd)
+		}
 	}
 }
 
@@ -269,7 +274,7 @@ func (e *End) takeHeader(wire []byte) (int, error) {
 			e.skip = 0
 			break
 		}
-		e.finished, e.urgent = true, true
+		e.finished = true
 		e.got++
 		e.settle()
 	case kindReset:
@@ -307,6 +312,9 @@ func (e *End) Took(n int) int {
 	}
 	return given
 }
+
+// Moved returns how many bytes have gone to the other end and come from it.
+func (e *End) Moved() uint64 { return e.given + e.got }
 
 // Finished tells whether all that the other end wrote has been read, and it will write
 // no more.

@@ -16,6 +16,9 @@ func Socket(any) syscall.RawConn { return nil }
 // Waiting knows nothing here.
 func Waiting(syscall.RawConn) int { return 0 }
 
+// FilesShort knows nothing here.
+func FilesShort(syscall.RawConn, int) bool { return false }
+
 // Splice can't be done here.
 func Splice(_, _ syscall.RawConn, _ *atomic.Uint64) error { return ErrNoSplice }
 

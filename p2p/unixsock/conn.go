@@ -20,7 +20,7 @@ import (
 const (
 	// maxStreams bounds the streams of one connection that its other end has
 	// opened. More are reset.
-	maxStreams = 1 << 13
+	maxStreams = 1 << 14
 
 	// maxUnaccepted bounds those that nobody has accepted, each of which holds a
 	// descriptor. The other end waits with further ones.

@@ -396,6 +396,17 @@ func (s *Stream) why(err error) error {
 	return s.whyLocked(err)
 }
 
+// Broke returns why the stream broke, nil if it did not: who waits on the socket of
+// SyscallConn is told no more than that it is closed.
+func (s *Stream) Broke() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return s.whyLocked(nil)
+}
+
 func (s *Stream) whyLocked(err error) error {
 	switch {
 	case s.err != nil && errors.Is(s.err, network.ErrReset):

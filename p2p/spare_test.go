@@ -1,0 +1,202 @@
+package p2p
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/p2pnode/p2pnode/p2p/durable"
+)
+
+// spareCount returns how many carriers a node keeps for streams to a peer.
+func spareCount(n, to *Node) int {
+	s := n.durables.spares
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.of[n.bestConn(to.ID())])
+}
+
+// carriersOf counts the streams of libp2p that are carriers on a connection.
+func carriersOf(n, to *Node) (count int) {
+	for _, s := range n.bestConn(to.ID()).GetStreams() {
+		if s.Protocol() == carrierProtocol {
+			count++
+		}
+	}
+	return count
+}
+
+// over waits until two nodes have no streams any more.
+func over(t *testing.T, nodes ...*Node) {
+	t.Helper()
+	until(t, "the streams have ended", func() bool {
+		for _, n := range nodes {
+			if n.openStreams() > 0 || len(n.Streams()) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Streams that follow each other have one carrier, whichever end closes first, and each
+// has its own bytes.
+func TestSpareCarriesTheNext(t *testing.T) {
+	for _, network := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		t.Run(network[15:18], func(t *testing.T) {
+			t.Parallel()
+			from, to := newTestPair(t, network)
+			for i := range 20 {
+				near, far := openStream(t, from, to)
+				first, second := near, far
+				if i%2 == 1 {
+					first, second = far, near
+				}
+				for _, s := range []struct{ from, to *Stream }{{first, second}, {second, first}} {
+					if _, err := s.from.Write([]byte{byte(i), 1, 2}); err != nil {
+						t.Fatal(err)
+					}
+					if err := s.from.CloseWrite(); err != nil {
+						t.Fatal(err)
+					}
+					readsAll(t, s.to, []byte{byte(i), 1, 2})
+				}
+				first.Close()
+				second.Close()
+				over(t, from, to)
+				until(t, "the carrier is kept", func() bool { return spareCount(from, to) == 1 })
+			}
+			for _, n := range []struct{ a, b *Node }{{from, to}, {to, from}} {
+				if got := carriersOf(n.a, n.b); got != 1 {
+					t.Errorf("there were %d carriers for all streams, want 1", got)
+				}
+			}
+		})
+	}
+}
+
+// A carrier of a stream that did not end in order carries no other.
+func TestSpareOfABrokenStream(t *testing.T) {
+	for name, end := range map[string]func(near, far *Stream){
+		"reset by its opener":    func(near, _ *Stream) { near.Reset() },
+		"reset by the other end": func(_, far *Stream) { far.Reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+			near, far := openStream(t, from, to)
+			end(near, far)
+			near.Close()
+			far.Close()
+			over(t, from, to)
+			if got := spareCount(from, to); got != 0 {
+				t.Errorf("there are %d carriers to spare, want none", got)
+			}
+			serveEcho(t, to, "/echo/1")
+			if err := echo(testContext(t), from, to.ID(), "/echo/1"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A peer may have no more use for a carrier that waits: the next stream on it goes over
+// another then.
+func TestSpareThatIsGone(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	serveEcho(t, to, "/echo/1")
+	for range 3 {
+		if err := echo(testContext(t), from, to.ID(), "/echo/1"); err != nil {
+			t.Fatal(err)
+		}
+		over(t, from, to)
+		for _, s := range to.bestConn(from.ID()).GetStreams() {
+			if s.Protocol() == carrierProtocol {
+				_ = s.Reset()
+			}
+		}
+	}
+}
+
+// Only so many are kept, and those of a connection that is closed are not.
+func TestSparesAreBounded(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	var near, far []*Stream
+	for range maxSpares + 20 {
+		n, f := openStream(t, from, to)
+		near, far = append(near, n), append(far, f)
+	}
+	closeAll(near, far)
+	over(t, from, to)
+	until(t, "as many are kept as may be", func() bool { return spareCount(from, to) == maxSpares })
+	until(t, "the others are closed", func() bool { return carriersOf(to, from) == maxSpares })
+	_ = from.bestConn(to.ID()).Close()
+	until(t, "none is left", func() bool {
+		s := from.durables.spares
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.of) == 0
+	})
+}
+
+// A stream that has no carrier yet, or has left it, wants none.
+func TestStreamsThatWantNoCarrier(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	d, err := from.durables.add(to.ID(), newStreamID(), "/test/1", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := from.durables.wanting(to.ID(), from.bestConn(to.ID())); len(got) > 0 {
+		t.Errorf("%d streams want a carrier, want none", len(got))
+	}
+	d.end.Lost(0, time.Now())
+	if got := from.durables.wanting(to.ID(), from.bestConn(to.ID())); len(got) != 1 {
+		t.Errorf("%d streams want a carrier, want the one that has lost it", len(got))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.forgetLocked()
+}
+
+// What begins on a used carrier is a new stream, and nothing else.
+func TestSpareThatResumes(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	serveEcho(t, to, "/echo/1")
+	if err := echo(testContext(t), from, to.ID(), "/echo/1"); err != nil {
+		t.Fatal(err)
+	}
+	over(t, from, to)
+	until(t, "the carrier is kept", func() bool { return spareCount(from, to) == 1 })
+	raw := from.durables.spares.take(from.bestConn(to.ID()))
+	if _, err := raw.Write(durable.Hello{ID: newStreamID(), Resume: true, Epoch: 1}.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := io.ReadAll(raw)
+	checkIs(t, "Read", err, network.ErrReset)
+}
+
+// Those that nobody needs are closed after a while, the others stay.
+func TestSparesAge(t *testing.T) {
+	from, _ := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	conn := from.kit.swarm.Conns()[0]
+	synctest.Test(t, func(t *testing.T) {
+		s := &spares{start: func(f func()) bool { f(); return true }}
+		defer s.close()
+		old, young := &closedStream{}, &closedStream{}
+		s.keep(conn, old)
+		time.Sleep(spareFor / 2) //nolint:forbidigo // it is synctest's time
+		s.keep(conn, young)
+		time.Sleep(spareFor/2 + time.Millisecond) //nolint:forbidigo // it is synctest's time
+		synctest.Wait()
+		if len(s.of[conn]) != 1 || s.take(conn) != network.MuxedStream(young) {
+			t.Errorf("%d are left, want the young one", len(s.of[conn]))
+		}
+	})
+}
+
+// A closedStream is no stream but for Close.
+type closedStream struct{ network.MuxedStream }
+
+func (*closedStream) Close() error { return nil }
