@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -47,6 +48,14 @@ func (c *Conn) Peer() Member {
 	then := c.peer
 	then.Up, then.Path, then.Relay, then.RTT, then.Seen = now.Up, now.Path, now.Relay, now.RTT, now.Seen
 	return then
+}
+
+// Origin returns the name and the ID of the member at the other end, and the IP
+// address that its connection comes from, if that is by the network and not through
+// a relay.
+func (c *Conn) Origin() (name, id string, from netip.Addr) {
+	from, _ = c.RemoteIP()
+	return c.peer.Name, c.peer.ID.String(), from
 }
 
 // Service returns the name of the service.

@@ -1,13 +1,11 @@
 package overlay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,15 +43,11 @@ const (
 	// maxCandidates bounds how many of those are tried who say in the DHT that
 	// they have a name or a service.
 	maxCandidates = 16
-
-	// gatherTime is how long further providers of a service are awaited once
-	// one is found, so that a near one is not missed for a far one.
-	gatherTime = 100 * time.Millisecond
 )
 
 // Dial opens a stream to a service: "alice/web" for that of a member by name,
-// "12D3Koo…/web" by peer ID, "/web" for the nearest member that offers it. It
-// returns when the member has agreed. The node's own services can be dialed.
+// "12D3Koo…/web" by peer ID, "/web" for the nearest member that offers it, or with
+// [Spread] for each in turn; one that does not answer is passed over. It returns when the member has agreed. The node's own services can be dialed.
 //
 // With [p2p.DirectOnly] or [p2p.WaitDirect] the stream does not go through a relay.
 // Where that is the only way the error wraps [p2p.ErrOnlyRelay] and says why.
@@ -63,7 +57,7 @@ const (
 // with its connection.
 //
 // The error wraps one of [ErrBadTarget], [ErrUnknownMember], [ErrNoProvider],
-// [ErrNoService], [ErrNotPermitted] and [ErrBusy], or is an [*AmbiguousError],
+// [ErrNoService], [ErrNotPermitted], [ErrKind] and [ErrBusy], or is an [*AmbiguousError],
 // or tells with a [*p2p.DialError] at which addresses the member did not
 // answer. It is [p2p.ErrReset] if the stream was given up before it was agreed
 // on, or so soon after that this node did not hear of it.
@@ -86,24 +80,25 @@ func (m *Mesh) DialTarget(ctx context.Context, t Target) (*Conn, error) {
 
 func (m *Mesh) dialTarget(ctx context.Context, t Target) (*Conn, error) {
 	if t.ID == "" && t.Member == "" {
-		return m.dialNearest(ctx, t.Service)
+		return m.dialNearest(ctx, t.request())
 	}
 	id, err := m.resolve(p2p.AnyPath(ctx), t)
 	if err != nil {
 		return nil, err
 	}
-	return m.dialMember(ctx, id, t.Service)
+	return m.dialMember(ctx, id, t.request())
 }
 
 // DialContext is Dial for libraries that dial by host name, such as
 // [net/http.Transport]: "web.alice.mesh:80" is alice's web, "web.mesh:80" the
-// nearest. The network and the port say nothing. Targets as for Dial are
-// understood as well, and so is a ctx that wants no relay, as [p2p.DirectOnly] gives.
+// nearest. The network says the kind, which is [KindDatagram] for "udp", "udp4" and
+// "udp6"; the port says nothing. Targets as for Dial are understood as well, and so is a ctx that wants no relay, as [p2p.DirectOnly] gives.
 func (m *Mesh) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	t, err := parseHost(addr)
+	t, err := ParseHost(addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
+	t.Kind = kindOf(network)
 	c, err := m.DialTarget(ctx, t)
 	if err != nil {
 		return nil, err // not c, which is a nil *Conn in a net.Conn
@@ -173,11 +168,11 @@ func (m *Mesh) searchName(ctx context.Context, name string) {
 
 // dialMember opens a stream to a service of one member. Where the connection there was
 // turns out to be dead, it does so again on another.
-func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Conn, error) {
-	c, dead, err := m.dialOnce(ctx, id, service)
+func (m *Mesh) dialMember(ctx context.Context, id peer.ID, req request) (*Conn, error) {
+	c, dead, err := m.dialOnce(ctx, id, req)
 	if err != nil && dead && ctx.Err() == nil {
 		m.log.Debug("dial again: the connection was dead", "peer", id, "err", err)
-		c, _, err = m.dialOnce(ctx, id, service)
+		c, _, err = m.dialOnce(ctx, id, req)
 	}
 	return c, err
 }
@@ -187,8 +182,8 @@ func (m *Mesh) dialMember(ctx context.Context, id peer.ID, service string) (*Con
 // drops what it gets.
 const slowAnswer = time.Second
 
-func (m *Mesh) dialOnce(ctx context.Context, id peer.ID, service string) (_ *Conn, dead bool, err error) {
-	s, err := m.request(ctx, id, service)
+func (m *Mesh) dialOnce(ctx context.Context, id peer.ID, req request) (_ *Conn, dead bool, err error) {
+	s, err := m.request(ctx, id, req)
 	if err != nil {
 		return nil, false, err
 	}
@@ -201,7 +196,7 @@ func (m *Mesh) dialOnce(ctx context.Context, id peer.ID, service string) (_ *Con
 		s.Reset()
 		return nil, dead, err
 	}
-	c, err := m.dialled(s, id, service)
+	c, err := m.dialled(s, id, req.Service)
 	return c, false, err
 }
 
@@ -215,9 +210,9 @@ func (m *Mesh) dialled(s *p2p.Stream, id peer.ID, service string) (*Conn, error)
 	return c, nil
 }
 
-// request opens a stream and requests the service on it.
-func (m *Mesh) request(ctx context.Context, id peer.ID, service string) (*p2p.Stream, error) {
-	question, err := messageBytes(request{service})
+// request opens a stream and requests a service on it.
+func (m *Mesh) request(ctx context.Context, id peer.ID, req request) (*p2p.Stream, error) {
+	question, err := messageBytes(req)
 	if err != nil {
 		return nil, err
 	}
@@ -282,70 +277,6 @@ func isDial(err error) bool {
 func (m *Mesh) worthSearching(ctx context.Context, err error) bool {
 	var refused *p2p.RefusedError
 	return ctx.Err() == nil && isDial(err) && !errors.As(err, &refused) && !errors.Is(err, p2p.ErrOnlyRelay)
-}
-
-// dialNearest dials those who offer a service, the nearest first, until one
-// agrees.
-func (m *Mesh) dialNearest(ctx context.Context, service string) (*Conn, error) {
-	var errs []error
-	for _, id := range m.providers(p2p.AnyPath(ctx), service) {
-		c, err := m.dialMember(ctx, id, service)
-		if err == nil {
-			return c, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", m.nameOf(id), err))
-	}
-	if len(errs) == 0 {
-		return nil, ErrNoProvider
-	}
-	return nil, fmt.Errorf("%w: %w", ErrNoProvider, errors.Join(errs...))
-}
-
-// providers returns who says that it offers a service, the nearest first: this
-// node, then by path, then by round trip. The far ones are not all awaited.
-func (m *Mesh) providers(ctx context.Context, service string) []peer.ID {
-	var found []peer.ID
-	if m.offers(service) {
-		return []peer.ID{m.node.ID()}
-	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	for info := range m.table.Providers(ctx, m.serviceKey(service)) {
-		if info.ID == m.node.ID() { // of a service withdrawn since
-			continue
-		}
-		m.node.NoteSource(info.ID, p2p.SourceDHT, info.Addrs...)
-		found = append(found, info.ID)
-		if len(found) == 1 {
-			time.AfterFunc(gatherTime, cancel)
-		}
-		if len(found) == maxCandidates {
-			break
-		}
-	}
-	if len(found) == 0 && ctx.Err() == nil {
-		found = m.askForService(ctx, service)
-	}
-	slices.SortStableFunc(found, m.nearer)
-	return found
-}
-
-func (m *Mesh) nearer(a, b peer.ID) int {
-	return cmp.Or(
-		cmp.Compare(distance(m.node.PathTo(a)), distance(m.node.PathTo(b))),
-		cmp.Compare(m.node.RTT(a), m.node.RTT(b)),
-	)
-}
-
-// distance puts peers without a connection behind all others.
-func distance(p p2p.Path) int {
-	if p == p2p.PathUnknown {
-		return int(p2p.PathRelay) + 1
-	}
-	return int(p)
 }
 
 func (m *Mesh) offers(service string) bool {

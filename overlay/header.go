@@ -33,6 +33,7 @@ var (
 // A request opens a stream to a service.
 type request struct {
 	Service string `cbor:"1,keyasint"`
+	Kind    Kind   `cbor:"2,keyasint,omitempty"`
 }
 
 // A status answers it: 0, or the place of the reason in refusals.
@@ -41,7 +42,7 @@ type status struct {
 }
 
 // refusals are the reasons by code. Codes are never given another meaning.
-var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy, 4: ErrNotMember}
+var refusals = []error{1: ErrNoService, 2: ErrNotPermitted, 3: ErrBusy, 4: ErrNotMember, 5: ErrKind}
 
 // What says yes is the same for each stream, and agreed the frame with it. A test
 // holds both to the protocol.
@@ -63,15 +64,17 @@ func statusOf(refusal error) status {
 	return statusOf(ErrNotPermitted)
 }
 
-func readRequest(r io.Reader) (string, error) {
+// readRequest leaves a kind that this version does not know as it is: no service
+// is of it.
+func readRequest(r io.Reader) (request, error) {
 	var req request
 	if err := readMessage(r, maxHeader, &req); err != nil {
-		return "", err
+		return request{}, err
 	}
 	if err := credential.CheckName(req.Service); err != nil {
-		return "", fmt.Errorf("service %w", err)
+		return request{}, fmt.Errorf("service %w", err)
 	}
-	return req.Service, nil
+	return req, nil
 }
 
 func readStatus(r io.Reader) error {

@@ -33,16 +33,19 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 func TestRequestRoundTrip(t *testing.T) {
-	for _, service := range []string{"w", "web", "a-1", strings.Repeat("x", credential.MaxName)} {
-		t.Run(service, func(t *testing.T) {
+	for _, want := range []request{
+		{"w", KindStream}, {"web", KindStream}, {"a-1", KindStream}, {strings.Repeat("x", credential.MaxName), KindStream},
+		{"dns", KindDatagram}, {"later", 255},
+	} {
+		t.Run(want.Service, func(t *testing.T) {
 			var b bytes.Buffer
-			if err := writeMessage(&b, request{service}); err != nil {
+			if err := writeMessage(&b, want); err != nil {
 				t.Fatal(err)
 			}
 			b.WriteString("what follows") // belongs to the programs
 			got, err := readRequest(&b)
-			if err != nil || got != service {
-				t.Errorf("readRequest = %q, %v, want %q", got, err, service)
+			if err != nil || got != want {
+				t.Errorf("readRequest = %v, %v, want %v", got, err, want)
 			}
 			if rest := b.String(); rest != "what follows" {
 				t.Errorf("after readRequest there is %q, want what follows the frame", rest)
@@ -74,7 +77,9 @@ func TestReadRequestRefuses(t *testing.T) {
 		{"no map", framed(t, "63776562"), wire.ErrMalformed},
 		{"no service", framed(t, "a0"), wire.ErrMalformed},
 		{"another key", framed(t, "a10263776562"), wire.ErrMalformed},
-		{"a key more", framed(t, "a201637765620200"), wire.ErrMalformed},
+		{"a key more", framed(t, "a201637765620300"), wire.ErrMalformed},
+		{"the usual kind, written out", framed(t, "a201637765620200"), wire.ErrMalformed},
+		{"a kind too large", framed(t, "a2016377656202190100"), wire.ErrMalformed},
 		{"a number for a service", framed(t, "a10107"), wire.ErrMalformed},
 		{"bytes for a service", framed(t, "a10143776562"), wire.ErrMalformed},
 		{"something behind it", framed(t, "a1016377656200"), wire.ErrMalformed},
@@ -85,8 +90,8 @@ func TestReadRequestRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := readRequest(bytes.NewReader(tt.in))
-			if got != "" || !errors.Is(err, tt.want) {
-				t.Errorf("readRequest(%x) = %q, %v, want nothing and %v", tt.in, got, err, tt.want)
+			if got != (request{}) || !errors.Is(err, tt.want) {
+				t.Errorf("readRequest(%x) = %v, %v, want nothing and %v", tt.in, got, err, tt.want)
 			}
 		})
 	}
@@ -120,6 +125,7 @@ func TestStatusRoundTrip(t *testing.T) {
 		{"no such service", ErrNoService, ErrNoService},
 		{"not permitted", ErrNotPermitted, ErrNotPermitted},
 		{"busy", ErrBusy, ErrBusy},
+		{"another kind", ErrKind, ErrKind},
 		{"a refusal with details", fmt.Errorf("4096 streams wait: %w", ErrBusy), ErrBusy},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -152,7 +158,7 @@ func TestReadStatusRefuses(t *testing.T) {
 		want error // nil: any
 		says string
 	}{
-		{"an unknown code", framed(t, "a10105"), nil, "does not know: 5"},
+		{"an unknown code", framed(t, "a10106"), nil, "does not know: 6"},
 		{"the largest code", framed(t, "a10118ff"), nil, "does not know: 255"},
 		{"a code too large", framed(t, "a101190100"), wire.ErrMalformed, ""},
 		{"a code below zero", framed(t, "a10120"), wire.ErrMalformed, ""},
@@ -173,18 +179,19 @@ func TestReadStatusRefuses(t *testing.T) {
 func FuzzReadRequest(f *testing.F) {
 	f.Add(framed(f, "a10163776562"))
 	f.Add(framed(f, "a10160"))
+	f.Add(framed(f, "a201637765620201"))
 	f.Add([]byte{0xff, 0xff})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		service, err := readRequest(bytes.NewReader(in))
+		req, err := readRequest(bytes.NewReader(in))
 		if err != nil {
-			if service != "" {
-				t.Errorf("readRequest(%x) = %q, %v, want no service beside the error", in, service, err)
+			if req != (request{}) {
+				t.Errorf("readRequest(%x) = %v, %v, want no request beside the error", in, req, err)
 			}
 			return
 		}
 		var b bytes.Buffer
-		if err := writeMessage(&b, request{service}); err != nil || !bytes.HasPrefix(in, b.Bytes()) {
-			t.Errorf("readRequest(%x) = %q, which is written as %x, %v", in, service, b.Bytes(), err)
+		if err := writeMessage(&b, req); err != nil || !bytes.HasPrefix(in, b.Bytes()) {
+			t.Errorf("readRequest(%x) = %v, which is written as %x, %v", in, req, b.Bytes(), err)
 		}
 	})
 }

@@ -25,6 +25,8 @@ const (
 type Listener struct {
 	mesh    *Mesh
 	service string
+	kind    Kind
+	ports   Ports // none unless service is PortsService
 	pending chan *Conn
 
 	// Guarded by the Mesh's lock.
@@ -50,10 +52,34 @@ func (m *Mesh) Listen(service string, allow ...Rule) (*Listener, error) {
 
 // ListenAccess is Listen for those whom an Access permits.
 func (m *Mesh) ListenAccess(service string, access Access) (*Listener, error) {
-	if err := credential.CheckName(service); err != nil {
+	return m.ListenWith(service, ListenConfig{Access: access})
+}
+
+// A ListenConfig describes a service.
+type ListenConfig struct {
+	// Kind is what goes through its streams. The zero Kind is bytes.
+	Kind Kind
+
+	// Access is who may use it. The zero Access is nobody.
+	Access Access
+
+	// Ports is for the service [PortsService] alone, which needs it: the Listener
+	// takes in the streams to the services that are named like one of the ports and
+	// that have no Listener of their own. [Conn.Service] tells which. Access is to
+	// all of them. They are found at this member and not by "/8080", and nobody
+	// hears which they are.
+	Ports Ports
+}
+
+// ListenWith is Listen for a service that a ListenConfig describes.
+func (m *Mesh) ListenWith(service string, c ListenConfig) (*Listener, error) {
+	if c.Kind > KindDatagram {
+		return nil, fmt.Errorf("listen for %.80s: ListenConfig.Kind is unknown: %d", service, c.Kind)
+	}
+	if err := c.checkName(service); err != nil {
 		return nil, fmt.Errorf("listen: service %w", err)
 	}
-	l := &Listener{mesh: m, service: service, access: access.clone(), pending: make(chan *Conn, maxPending), done: make(chan struct{})}
+	l := &Listener{mesh: m, service: service, kind: c.Kind, ports: c.Ports, access: c.Access.clone(), pending: make(chan *Conn, maxPending), done: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.aliveLocked(); err != nil {
@@ -67,10 +93,26 @@ func (m *Mesh) ListenAccess(service string, access Access) (*Listener, error) {
 	return l, nil
 }
 
+func (c ListenConfig) checkName(service string) error {
+	if service == PortsService {
+		if err := c.Ports.check(); err != nil {
+			return fmt.Errorf("%s: %w", service, err)
+		}
+		return nil
+	}
+	if err := credential.CheckName(service); err != nil {
+		return err
+	}
+	if c.Ports != (Ports{}) {
+		return fmt.Errorf("%s: ListenConfig.Ports is for the service %s", service, PortsService)
+	}
+	return nil
+}
+
 // publishLocked has the DHT tell of the service if it is for everyone. What is
-// for some only is not for others to hear of.
+// for some only is not for others to hear of. Ports are too many to tell of.
 func (l *Listener) publishLocked() {
-	open := l.access.open()
+	open := l.access.open() && l.service != PortsService
 	switch {
 	case open && l.public == nil:
 		l.public = l.mesh.table.Provide(l.mesh.serviceKey(l.service))
@@ -97,7 +139,7 @@ func (l *Listener) SetAccess(a Access) {
 		l.publishLocked()
 	}
 	cut := m.takeConnsLocked(func(c *Conn) error {
-		if c.listener != l || a.permits(c.peer, l.service) {
+		if c.listener != l || a.permits(c.peer, c.service) {
 			return nil
 		}
 		return ErrNotPermitted
@@ -129,12 +171,15 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 	}
 }
 
+// Datagrams tells whether the service is of [KindDatagram].
+func (l *Listener) Datagrams() bool { return l.kind == KindDatagram }
+
 // Addr returns where the service can be dialed, an [Addr].
 func (l *Listener) Addr() net.Addr { return Addr{l.mesh.Self().Name, l.service} }
 
 // Found is closed once all members can find the service as "/web". While this
 // node is alone it is not. One that is not for everyone is found by asking, at
-// once.
+// once. Ports are not found, and it is closed from the start.
 func (l *Listener) Found() <-chan struct{} {
 	l.mesh.mu.Lock()
 	defer l.mesh.mu.Unlock()
@@ -212,13 +257,13 @@ func (m *Mesh) serveStreams(l *p2p.Listener) {
 // serveStream answers a stream's request and hands it to its service.
 func (m *Mesh) serveStream(s *p2p.Stream) {
 	_ = s.SetDeadline(time.Now().Add(headerTimeout))
-	service, err := readRequest(s)
+	req, err := readRequest(s)
 	if err != nil {
 		m.log.Debug("stream request", "peer", s.Peer(), "err", err)
 		s.Reset()
 		return
 	}
-	c, refusal := m.admitStream(s, service)
+	c, refusal := m.admitStream(s, req)
 	if refusal != nil {
 		if b, err := messageBytes(statusOf(refusal)); err == nil {
 			_ = s.Refuse(b) // whoever is gone needs no reason
@@ -232,7 +277,7 @@ func (m *Mesh) serveStream(s *p2p.Stream) {
 		return
 	}
 	if err := c.agree(); err != nil {
-		m.log.Debug("stream status", "peer", s.Peer(), "service", service, "err", err)
+		m.log.Debug("stream status", "peer", s.Peer(), "service", req.Service, "err", err)
 		c.Reset()
 		return
 	}
@@ -242,19 +287,23 @@ func (m *Mesh) serveStream(s *p2p.Stream) {
 
 // admitStream decides whether the peer may use a service now, and from then on
 // keeps an eye on the stream.
-func (m *Mesh) admitStream(s *p2p.Stream, service string) (*Conn, error) {
+func (m *Mesh) admitStream(s *p2p.Stream, req request) (*Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	peer, ok := m.namedLocked(s.Peer())
 	if !ok {
 		return nil, ErrNotMember
 	}
-	l := m.services[service]
+	service := req.Service
+	l := m.listenerLocked(service)
 	if l == nil {
 		return nil, ErrNoService
 	}
 	if !l.access.permits(peer, service) {
 		return nil, ErrNotPermitted
+	}
+	if l.kind != req.Kind {
+		return nil, ErrKind
 	}
 	if len(l.pending) == cap(l.pending) {
 		return nil, ErrBusy

@@ -124,3 +124,48 @@ func TestStreamWaitsToBeAccepted(t *testing.T) {
 		t.Errorf("read %q, %v, want %q", got, err, "early")
 	}
 }
+
+// Who takes a service for one of another kind is told, unless it may not use it.
+func TestKindsDoNotMix(t *testing.T) {
+	t.Parallel()
+	alice, bob := newPair(t)
+	everyone := overlay.Access{Allow: []overlay.Rule{overlay.Everyone}}
+	for name, c := range map[string]overlay.ListenConfig{
+		"web":    {Access: everyone},
+		"dns":    {Access: everyone, Kind: overlay.KindDatagram},
+		"secret": {Kind: overlay.KindDatagram},
+	} {
+		l, err := alice.ListenWith(name, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if got, want := l.Datagrams(), c.Kind == overlay.KindDatagram; got != want {
+			t.Errorf("Datagrams() of %s = %v, want %v", name, got, want)
+		}
+	}
+	for _, tt := range []struct {
+		network, target string
+		want            error
+	}{
+		{"tcp", "alice/web", nil},
+		{"udp", "alice/web", overlay.ErrKind},
+		{"udp", "dns.alice.mesh:53", nil},
+		{"udp6", "/dns", nil},
+		{"tcp", "alice/dns", overlay.ErrKind},
+		{"tcp", "/dns", overlay.ErrKind},
+		{"tcp", "alice/secret", overlay.ErrNotPermitted},
+	} {
+		t.Run(tt.network+" "+tt.target, func(t *testing.T) {
+			c, err := bob.DialContext(testContext(t), tt.network, tt.target)
+			checkIs(t, "DialContext", err, tt.want)
+			if err == nil {
+				c.Close()
+			}
+		})
+	}
+	_, err := alice.ListenWith("later", overlay.ListenConfig{Kind: 2})
+	if err == nil || err.Error() != "listen for later: ListenConfig.Kind is unknown: 2" {
+		t.Errorf("ListenWith of an unknown kind = %v, want that it is unknown", err)
+	}
+}

@@ -41,9 +41,11 @@ type Mesh struct {
 	start     []peer.AddrInfo // members to start from that the caller named
 	renewNow  chan struct{}   // asks runRenew to try again
 	exchanges chan struct{}   // bounds those of the roster
-	redeeming keyedMutex      // by invite
-	adopting  sync.Mutex      // held while a credential is replaced
-	done      chan struct{}   // closed when this node is out
+	nearest   nearest
+	redeeming keyedMutex    // by invite
+	adopting  sync.Mutex    // held while a credential is replaced
+	keeping   sync.Mutex    // held while it is read or changed what the program keeps
+	done      chan struct{} // closed when this node is out
 
 	ctx       context.Context // the mesh's lifetime
 	stop      context.CancelFunc

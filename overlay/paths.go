@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	"context"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -20,35 +22,39 @@ const maxPathChanges = 256
 
 // A pathLog remembers the last changes of paths.
 type pathLog struct {
-	more chan struct{} // has an element when there may be untold ones
-
 	mu      sync.Mutex // guards the fields below
 	changes []PathChange
-	untold  int // at the end of changes
+	total   uint64        // that there ever were, the last of them in changes
+	more    chan struct{} // closed when there is another
 }
 
-func newPathLog() *pathLog { return &pathLog{more: make(chan struct{}, 1)} }
+func newPathLog() *pathLog { return &pathLog{more: make(chan struct{})} }
 
 // put takes in a change. It does not wait, as it is called on the way of a connection.
 func (l *pathLog) put(c p2p.PathChange) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.changes = append(l.changes, PathChange{c, time.Now()})
 	l.changes = l.changes[max(0, len(l.changes)-maxPathChanges):]
-	l.untold = min(l.untold+1, len(l.changes))
-	l.mu.Unlock()
-	select {
-	case l.more <- struct{}{}:
-	default:
-	}
+	l.total++
+	close(l.more)
+	l.more = make(chan struct{})
 }
 
-// next returns what was not returned before.
-func (l *pathLog) next() []PathChange {
+// after returns the changes behind the first n that are still remembered, how many there
+// have been with them, and what is closed when there is another.
+func (l *pathLog) after(n uint64) (changes []PathChange, total uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := slices.Clone(l.changes[len(l.changes)-l.untold:])
-	l.untold = 0
-	return out
+	untold := min(l.total-n, uint64(len(l.changes)))
+	return slices.Clone(l.changes[len(l.changes)-int(untold):]), l.total, l.more
+}
+
+// count returns how many changes there have been.
+func (l *pathLog) count() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
 }
 
 func (l *pathLog) of(id peer.ID) (out []PathChange) {
@@ -66,15 +72,37 @@ func (l *pathLog) of(id peer.ID) (out []PathChange) {
 // goes back some hundred changes, of all members together.
 func (m *Mesh) PathChanges(id peer.ID) []PathChange { return m.paths.of(id) }
 
+// WatchPaths yields the changes of paths from the call on, in order and some at a time,
+// until ctx ends or the mesh is closed. A reader that is more than some hundred behind
+// misses the oldest.
+func (m *Mesh) WatchPaths(ctx context.Context) iter.Seq[[]PathChange] {
+	return m.pathsAfter(ctx, m.paths.count())
+}
+
+// pathsAfter yields the changes behind the first n.
+func (m *Mesh) pathsAfter(ctx context.Context, n uint64) iter.Seq[[]PathChange] {
+	return func(yield func([]PathChange) bool) {
+		for {
+			changes, total, more := m.paths.after(n)
+			n = total
+			if len(changes) > 0 && !yield(changes) {
+				return
+			}
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			case <-m.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
 // runPaths logs each change of a path.
 func (m *Mesh) runPaths() {
-	for {
-		select {
-		case <-m.paths.more:
-		case <-m.ctx.Done():
-			return
-		}
-		for _, c := range m.paths.next() {
+	for changes := range m.pathsAfter(m.ctx, 0) {
+		for _, c := range changes {
 			args := []any{"member", m.nameOf(c.Peer), "from", c.From, "to", c.To, "why", c.Why}
 			if c.Relay != "" {
 				args = append(args, "relay", m.nameOf(c.Relay))

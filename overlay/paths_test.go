@@ -13,12 +13,17 @@ func TestPathLog(t *testing.T) {
 	l.put(p2p.PathChange{Peer: "a", To: p2p.PathRelay, Relay: "c"})
 	l.put(p2p.PathChange{Peer: "b", To: p2p.PathLAN})
 	l.put(p2p.PathChange{Peer: "a", From: p2p.PathRelay, To: p2p.PathDirect})
-	<-l.more
-	if got := l.next(); len(got) != 3 || got[0].Relay != "c" || got[2].To != p2p.PathDirect || got[0].At.IsZero() {
-		t.Errorf("next() = %+v, want the three in order", got)
+	got, total, more := l.after(0)
+	if len(got) != 3 || got[0].Relay != "c" || got[2].To != p2p.PathDirect || got[0].At.IsZero() || total != 3 || l.count() != 3 {
+		t.Errorf("after(0) = %+v, %d, want the three in order", got, total)
 	}
-	if got := l.next(); len(got) != 0 {
-		t.Errorf("next() again = %+v, want none", got)
+	if got, _, _ := l.after(total); len(got) != 0 {
+		t.Errorf("after(%d) = %+v, want none", total, got)
+	}
+	l.put(p2p.PathChange{Peer: "b"})
+	<-more
+	if got, _, _ := l.after(total); len(got) != 1 || got[0].Peer != "b" {
+		t.Errorf("after(%d) = %+v, want the one that came since", total, got)
 	}
 	if got := l.of("a"); len(got) != 2 || got[0].To != p2p.PathRelay || got[1].To != p2p.PathDirect {
 		t.Errorf("of(a) = %+v, want its two", got)
@@ -32,8 +37,8 @@ func TestPathLogIsBounded(t *testing.T) {
 		l.put(p2p.PathChange{Peer: "a"})
 	}
 	l.put(p2p.PathChange{Peer: "b"})
-	if got := l.next(); len(got) != maxPathChanges || got[len(got)-1].Peer != "b" {
-		t.Errorf("next() = %d changes, want %d with the last at the end", len(got), maxPathChanges)
+	if got, _, _ := l.after(0); len(got) != maxPathChanges || got[len(got)-1].Peer != "b" {
+		t.Errorf("after(0) = %d changes, want %d with the last at the end", len(got), maxPathChanges)
 	}
 	if got := len(l.of("a")); got != maxPathChanges-1 {
 		t.Errorf("of(a) = %d changes, want %d", got, maxPathChanges-1)

@@ -223,7 +223,7 @@ func (m *Mesh) leave(ctx context.Context) error {
 
 // forgetMembership removes what a node that is out has no use for.
 func (m *Mesh) forgetMembership() error {
-	err := m.store.put(selfBucket, map[string][]byte{keyMesh: nil, keyCredential: nil})
+	err := errors.Join(forgetKept(m.store), m.store.put(selfBucket, map[string][]byte{keyMesh: nil, keyCredential: nil}))
 	if m.dir == "" {
 		return err
 	}

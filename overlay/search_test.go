@@ -223,3 +223,31 @@ func TestBootstrapThatComesLater(t *testing.T) {
 	}
 	watchEntry(t, bob, alice.node.ID(), "the other comes", func(e *entry) bool { return e.connected })
 }
+
+// Who was dialed last is dialed again while nobody is clearly nearer.
+func TestSortNearest(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		name string
+		near map[peer.ID]nearness
+		last peer.ID
+		want string
+	}{
+		{"by the round trip", map[peer.ID]nearness{"a": {1, 30 * ms}, "b": {1, 10 * ms}, "c": {1, 20 * ms}}, "", "bca"},
+		{"the path before it", map[peer.ID]nearness{"a": {1, 30 * ms}, "b": {2, 10 * ms}, "c": {0, 50 * ms}}, "", "cab"},
+		{"the last, hardly farther", map[peer.ID]nearness{"a": {1, 17 * ms}, "b": {1, 10 * ms}, "c": {1, 12 * ms}}, "a", "abc"},
+		{"the last, clearly farther", map[peer.ID]nearness{"a": {1, 18 * ms}, "b": {1, 10 * ms}, "c": {1, 12 * ms}}, "a", "bca"},
+		{"the last, by a longer path", map[peer.ID]nearness{"a": {2, 0}, "b": {1, 10 * ms}, "c": {1, 12 * ms}}, "a", "bca"},
+		{"the last is here no more", map[peer.ID]nearness{"a": {1, 3 * ms}, "b": {1, 2 * ms}, "c": {1, ms}}, "d", "cba"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ids := []peer.ID{"a", "b", "c"}
+			sortNearest(ids, tt.last, func(id peer.ID) nearness { return tt.near[id] })
+			if got := string(ids[0] + ids[1] + ids[2]); got != tt.want {
+				t.Errorf("sortNearest of %v after %q = %s, want %s", tt.near, tt.last, got, tt.want)
+			}
+		})
+	}
+}

@@ -27,7 +27,8 @@ func (m *Mesh) serveServices(s *p2p.Stream) error {
 	return writeMessage(s, listed{m.servicesFor(s.Peer())})
 }
 
-// servicesFor returns the names of the services here that a member may use.
+// servicesFor returns the names of the services here that a member may use, but for
+// those that are named like ports.
 func (m *Mesh) servicesFor(id peer.ID) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,13 +37,13 @@ func (m *Mesh) servicesFor(id peer.ID) []string {
 		return nil
 	}
 	names := slices.DeleteFunc(sortedKeys(m.services), func(name string) bool {
-		return !m.services[name].access.permits(member, name)
+		return name == PortsService || !m.services[name].access.permits(member, name)
 	})
 	return names[:min(len(names), maxListed)]
 }
 
 // ServicesOf returns the names of the services that a member offers and that this
-// node may use, sorted. The member is given by name or by peer ID.
+// node may use, sorted; of its ports a member does not tell. The member is given by name or by peer ID.
 func (m *Mesh) ServicesOf(ctx context.Context, member string) ([]string, error) {
 	id, err := m.find(ctx, member)
 	if err == nil && id == m.node.ID() {
@@ -98,7 +99,7 @@ func (m *Mesh) askForService(ctx context.Context, service string) []peer.ID {
 			near = append(near, other.ID)
 		}
 	}
-	slices.SortStableFunc(near, m.nearer)
+	sortNearest(near, "", m.howNear)
 	near = near[:min(len(near), askedForService)]
 	offers := make([]bool, len(near))
 	var wg sync.WaitGroup

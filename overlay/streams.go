@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	"context"
+	"iter"
 	"slices"
 
 	"github.com/p2pnode/p2pnode/p2p"
@@ -34,6 +36,28 @@ func (m *Mesh) Streams() []StreamInfo {
 		}
 	}
 	return out
+}
+
+// WatchStreams yields what Streams returns, and again after each time that one of them
+// has gone on over another connection or is without one, until ctx ends or the mesh is
+// closed. That a stream was opened or has ended is no reason to yield. A slow reader
+// skips to the newest.
+func (m *Mesh) WatchStreams(ctx context.Context) iter.Seq[[]StreamInfo] {
+	return func(yield func([]StreamInfo) bool) {
+		for {
+			moved := m.node.StreamsMoved()
+			if !yield(m.Streams()) {
+				return
+			}
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				return
+			case <-m.ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 func sortedConns(conns map[*Conn]struct{}) []*Conn {

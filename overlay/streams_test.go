@@ -1,6 +1,7 @@
 package overlay_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -90,5 +91,44 @@ func TestBadStreamMemory(t *testing.T) {
 	_, err := overlay.Open(t.Context(), overlay.Config{NoLocal: true, StreamMemory: -1})
 	if err == nil {
 		t.Error("Open with a negative StreamMemory = nil, want an error")
+	}
+}
+
+// Who watches is told when a stream is without a connection, and that the path is gone.
+func TestWatchStreamsAndPaths(t *testing.T) {
+	t.Parallel()
+	alice := open(t, overlay.Config{Name: "alice"})
+	other := overlaytest.Join(t, "other", invite(t, alice, overlay.InviteOptions{}))
+	other.Listen("web")
+	c, err := alice.Dial(testContext(t), "other/web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	paths := alice.WatchPaths(testContext(t))
+	seen := 0
+	for streams := range alice.WatchStreams(testContext(t)) {
+		if seen++; seen == 1 {
+			other.Kill()
+		}
+		if len(streams) != 1 || streams[0].Service != "web" {
+			t.Fatalf("WatchStreams yields %+v, want the stream to web", streams)
+		}
+		if streams[0].Waiting {
+			break
+		}
+	}
+	if seen < 2 {
+		t.Errorf("WatchStreams yielded %d times, want the present state first", seen)
+	}
+	for changes := range paths {
+		if last := changes[len(changes)-1]; last.To == p2p.PathUnknown && last.From != p2p.PathUnknown && last.Why != "" {
+			break
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range alice.WatchPaths(ended) {
+		t.Error("WatchPaths yields after its context has ended")
 	}
 }

@@ -19,6 +19,7 @@ type Target struct {
 	Member  string // a member's name; empty if ID is set or any member will do
 	ID      peer.ID
 	Service string
+	Kind    Kind // of the service; a Target's text does not tell it
 }
 
 // maxTarget is the longest text that can be a target: two names, or a peer ID
@@ -73,14 +74,17 @@ func (t Target) String() string {
 	return t.Member + "/" + t.Service
 }
 
+func (t Target) request() request { return request{t.Service, t.Kind} }
+
 // meshDomain ends the host names under which a mesh's services appear to
 // programs that know only host names: web.alice.mesh, and web.mesh for the
 // nearest.
 const meshDomain = ".mesh"
 
-// parseHost reads what net/http and others hand to a dial function: a target,
-// or a host name with a port, which says nothing here.
-func parseHost(addr string) (Target, error) {
+// ParseHost reads what [Mesh.DialContext] takes: a target, or a host name such as
+// "web.alice.mesh" or "web.mesh", of which only the case does not matter, with a port,
+// which says nothing here. The error wraps [ErrBadTarget].
+func ParseHost(addr string) (Target, error) {
 	if strings.Contains(addr, "/") {
 		return ParseTarget(addr)
 	}

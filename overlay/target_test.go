@@ -114,8 +114,8 @@ func TestParseHost(t *testing.T) {
 		{"a target with a port", "alice/web:80", Target{}, `service name "web:80"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseHost(tt.in)
-			checkTarget(t, "parseHost", tt.in, got, tt.want, err, tt.err)
+			got, err := ParseHost(tt.in)
+			checkTarget(t, "ParseHost", tt.in, got, tt.want, err, tt.err)
 		})
 	}
 }
@@ -148,10 +148,10 @@ func FuzzParseHost(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := parseHost(s)
+		got, err := ParseHost(s)
 		if err != nil {
 			if got != (Target{}) || !errors.Is(err, ErrBadTarget) {
-				t.Errorf("parseHost(%q) = %+v, %v, want no target and %v", s, got, err, ErrBadTarget)
+				t.Errorf("ParseHost(%q) = %+v, %v, want no target and %v", s, got, err, ErrBadTarget)
 			}
 			return
 		}
@@ -162,8 +162,8 @@ func FuzzParseHost(f *testing.F) {
 		if got.Member == "" {
 			host = got.Service + meshDomain
 		}
-		if again, err := parseHost(host + ":80"); err != nil || again != got {
-			t.Errorf("parseHost(%q) = %+v, and parseHost(%q) = %+v, %v, want the same", s, got, host, again, err)
+		if again, err := ParseHost(host + ":80"); err != nil || again != got {
+			t.Errorf("ParseHost(%q) = %+v, and ParseHost(%q) = %+v, %v, want the same", s, got, host, again, err)
 		}
 	})
 }

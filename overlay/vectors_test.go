@@ -28,12 +28,14 @@ func encoded(t testing.TB, v any) string {
 
 func TestStreamVectors(t *testing.T) {
 	wiretest.Golden(t, "stream", []wiretest.Vector{
-		{Name: "request for web", Value: encoded(t, request{"web"})},
+		{Name: "request for web", Value: encoded(t, request{"web", KindStream})},
+		{Name: "request for dns, of datagrams", Value: encoded(t, request{"dns", KindDatagram})},
 		{Name: "yes", Value: encoded(t, statusOf(nil))},
 		{Name: "no such service", Value: encoded(t, statusOf(ErrNoService))},
 		{Name: "not permitted", Value: encoded(t, statusOf(ErrNotPermitted))},
 		{Name: "too busy", Value: encoded(t, statusOf(ErrBusy))},
 		{Name: "not a member", Value: encoded(t, statusOf(ErrNotMember))},
+		{Name: "another kind", Value: encoded(t, statusOf(ErrKind))},
 	})
 }
 

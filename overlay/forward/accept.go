@@ -5,28 +5,34 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/p2pnode/p2pnode/p2p/kernel"
 )
 
 const (
 	minAcceptDelay = 5 * time.Millisecond
 	maxAcceptDelay = time.Second
+
+	// filesDelay is how often it is looked whether there are descriptors again.
+	filesDelay = 50 * time.Millisecond
 )
 
-// An acceptor is what a Forward and an Expose have in common: it accepts
-// connections on one side, dials the other side for each, and joins the two.
+// An acceptor is what a Forward, an Expose and a Proxy have in common: it accepts
+// connections, and serves so many at a time. Those of the first two are served by
+// dialling the other side for each, and joining the two.
 type acceptor struct {
-	// Set by newAcceptor and never changed.
-	ln   net.Listener
-	dial dialling
-	near near // the other end if it is at hand, else the zero near
-	cfg  Config
+	runner
 
-	ctx   context.Context // ends with close
-	stop  context.CancelFunc
-	slots chan struct{} // an element for each open connection, and one while accepting
-	wg    sync.WaitGroup
-	meter meter
+	// Set by newAcceptor and never changed.
+	ln  net.Listener
+	how func(accepted net.Conn) error // a connection is served; it returns why that broke
+	to  route
+	tie tie
+
+	undialled atomic.Int32  // accepted sockets whose other ends are being dialled, for awaitFiles
+	slots     chan struct{} // an element for each open connection, and one while accepting
 
 	mu       sync.Mutex            // guards the fields below
 	lent     map[net.Conn]struct{} // streams whose targets were handed over
@@ -36,16 +42,38 @@ type acceptor struct {
 	closeErr  error
 }
 
+// errFiles says that the process has nearly as many descriptors as it may.
+var errFiles = errors.New("as many files are open as may be: raise the limit (ulimit -n)")
+
 type dialling func(context.Context) (net.Conn, error)
 
-func newAcceptor(ln net.Listener, dial dialling, at near, c Config) *acceptor {
-	a := &acceptor{ln: ln, dial: dial, near: at, cfg: c, slots: make(chan struct{}, c.MaxOpen), lent: map[net.Conn]struct{}{}}
-	a.ctx, a.stop = context.WithCancel(context.Background())
+// A route tells of an accepted connection how its other end is dialled and, if that is
+// at hand, where it is; else there is the zero near.
+type route func(accepted net.Conn) (dialling, near)
+
+// always is the route to one other end for all.
+func always(dial dialling, at near) route {
+	return func(net.Conn) (dialling, near) { return dial, at }
+}
+
+// A tie makes one connection of two that an acceptor has.
+type tie func(a *acceptor, accepted, dialled net.Conn) error
+
+func newAcceptor(ln net.Listener, to route, tie tie, c Config) *acceptor {
+	a := makeAcceptor(ln, c)
+	a.how, a.to, a.tie = a.serve, to, tie
 	a.wg.Go(a.run)
 	return a
 }
 
-func (a *acceptor) stats() Stats { return a.meter.stats() }
+func (a *acceptor) addr() net.Addr { return a.ln.Addr() }
+
+// makeAcceptor returns an acceptor that is yet to be told how it serves, and to run.
+func makeAcceptor(ln net.Listener, c Config) *acceptor {
+	a := &acceptor{ln: ln, slots: make(chan struct{}, c.MaxOpen), lent: map[net.Conn]struct{}{}}
+	a.begin(c)
+	return a
+}
 
 func (a *acceptor) close() error {
 	a.closeOnce.Do(func() {
@@ -68,10 +96,17 @@ func (a *acceptor) run() {
 		switch {
 		case err == nil:
 			delay = minAcceptDelay
+			short := false
+			if socket := kernel.Socket(conn); socket != nil && a.to != nil {
+				short = kernel.FilesShort(socket, int(a.undialled.Add(1)))
+			}
 			a.wg.Go(func() {
 				defer a.freeSlot()
 				a.handle(conn)
 			})
+			if short && !a.awaitFiles() {
+				return
+			}
 		case a.ctx.Err() != nil:
 			return
 		case errors.Is(err, net.ErrClosed): // by whoever has the listener, or its mesh
@@ -88,6 +123,19 @@ func (a *acceptor) run() {
 			delay = min(2*delay, maxAcceptDelay)
 		}
 	}
+}
+
+// awaitFiles waits until there are descriptors for more than what is open: who is not
+// accepted waits too, and is not turned away. It returns false if the acceptor is closed
+// first.
+func (a *acceptor) awaitFiles() bool {
+	for kernel.FilesShort(nil, int(a.undialled.Load())) {
+		a.complain("accepts no more for now", errFiles)
+		if !sleep(a.ctx, filesDelay) {
+			return false
+		}
+	}
+	return true
 }
 
 // takeSlot waits until one more connection may be open. It returns false if the
@@ -117,61 +165,38 @@ func (a *acceptor) handle(accepted net.Conn) {
 	a.meter.opened()
 	defer a.meter.closed()
 
-	a.debug(a.serve(accepted))
-}
-
-func (a *acceptor) debug(broke error) {
-	if broke != nil {
-		a.cfg.Logger.Debug("connection broke", "err", broke)
-	}
+	a.broken(a.how(accepted))
 }
 
 // serve returns why the connection broke, or nil if it ended cleanly or its other
 // end is out of reach, which it logs.
 func (a *acceptor) serve(accepted net.Conn) error {
+	dial, _ := a.to(accepted)
 	if u, ok := accepted.(unanswered); ok && u.Unanswered() {
-		return a.serveAsker(accepted, u, a.dial)
+		return a.serveAsker(accepted, u, dial)
 	}
-	dialled, err := a.dialOther(a.dial)
+	dialled, err := a.dialOther(a.ctx, dial)
+	if kernel.Socket(accepted) != nil {
+		a.undialled.Add(-1)
+	}
 	if err != nil {
 		reset(accepted)
 		return nil
 	}
-	return join(a.ctx, accepted, dialled, &a.meter)
+	return a.tie(a, accepted, dialled)
 }
 
-// dialOther dials the other end for a connection, and logs if it can't.
-func (a *acceptor) dialOther(dial dialling) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.cfg.DialTimeout)
-	defer cancel()
-	dialled, err := dial(ctx)
-	if err != nil {
-		a.meter.failed.Add(1)
-		if a.ctx.Err() == nil {
-			a.complain("connection reset: its other end is out of reach", err)
+// tieBytes joins the two.
+func (a *acceptor) tieBytes(accepted, dialled net.Conn) error {
+	if a.cfg.ProxyProtocol {
+		if err := writeHeader(dialled, accepted); err != nil {
+			reset(accepted)
+			reset(dialled)
+			return err
 		}
-		return nil, err
 	}
-	a.meter.recovered()
-	return dialled, nil
-}
-
-// complain logs a failure, unless it is the one before it over again: a service
-// that is down fails for every client in the same way.
-func (a *acceptor) complain(what string, err error) {
-	if a.meter.failure(err) {
-		a.cfg.Logger.Warn(what, "err", err)
+	if a.cfg.IdleTimeout > 0 {
+		return joinUntilIdle(a.ctx, accepted, dialled, &a.meter, a.cfg.IdleTimeout)
 	}
-}
-
-// sleep returns true after d, or false as soon as ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return join(a.ctx, accepted, dialled, &a.meter)
 }

@@ -20,19 +20,21 @@ const (
 	maxHost = 253
 
 	// More than any address can need, so that a longer text is refused unread.
-	maxAddress = maxHost + len("[]:65535")
+	maxAddress = len(udpPrefix) + maxHost + len("[]:65535")
 
 	unixPrefix = "unix:"
+	udpPrefix  = "udp:"
 	loopback   = "127.0.0.1"
 )
 
-// An Address names a local socket, one to listen on or one to dial: a TCP port
-// or, on the file system, a unix socket. Addresses can be compared. The zero
+// An Address names a local socket, one to listen on or one to dial: a TCP or UDP
+// port or, on the file system, a unix socket. Addresses can be compared. The zero
 // Address is 127.0.0.1:0; to listen there is to listen on a free port.
 type Address struct {
 	host string // empty for 127.0.0.1
 	port uint16
-	path string // of a unix socket, and then host and port are zero
+	udp  bool
+	path string // of a unix socket, and then all else is zero
 }
 
 // ParseAddress reads an address in one of these forms:
@@ -41,6 +43,8 @@ type Address struct {
 //	127.0.0.1:8080      port 8080 of that IPv4 address
 //	[::1]:8080          port 8080 of that IPv6 address
 //	localhost:8080      port 8080 of what that name resolves to
+//	udp:53              UDP port 53 of 127.0.0.1
+//	udp:[::1]:53        UDP port 53 of that address, or of a name
 //	unix:/run/db.sock   a unix socket, by its absolute path
 //
 // A host is never left out: to listen on all interfaces, write 0.0.0.0 or [::].
@@ -59,14 +63,51 @@ func parseAddress(s string) (Address, error) {
 	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
 		return Address{path: path}, checkPath(path)
 	}
-	if s == "" {
+	rest, udp := strings.CutPrefix(s, udpPrefix)
+	if rest == "" {
 		return Address{}, errors.New("empty")
 	}
-	if !strings.Contains(s, ":") {
-		port, err := parsePort(s)
-		return Address{port: port}, err
+	a, err := parsePortOrBoth(rest)
+	if err != nil {
+		return Address{}, err
 	}
-	return parseHostPort(s)
+	a.udp = udp
+	return a, nil
+}
+
+func parsePortOrBoth(s string) (Address, error) {
+	if strings.Contains(s, ":") {
+		return parseHostPort(s)
+	}
+	port, err := parsePort(s)
+	return Address{port: port}, err
+}
+
+// lowestFree is the first port that any program may listen on by custom.
+const lowestFree = 1024
+
+// ParseListen is ParseAddress for an address to listen on. A port below 1024 is
+// refused unless the host is there too: those are the system's, and a listener on
+// one is asked for in full.
+func ParseListen(s string) (Address, error) {
+	a, err := ParseAddress(s)
+	if err != nil {
+		return Address{}, err
+	}
+	bare := !strings.Contains(strings.TrimPrefix(s, udpPrefix), ":")
+	if bare && 0 < a.port && a.port < lowestFree {
+		return Address{}, fmt.Errorf("address %q: ports below %d are the system's: to listen on one, write %v", s, lowestFree, a)
+	}
+	return a, nil
+}
+
+// addressAt returns the address of a port.
+func addressAt(at netip.AddrPort, udp bool) Address {
+	a := Address{host: at.Addr().Unmap().String(), port: at.Port(), udp: udp}
+	if a.host == loopback {
+		a.host = ""
+	}
+	return a
 }
 
 func parseHostPort(s string) (a Address, err error) {
@@ -151,10 +192,13 @@ func checkPath(path string) error {
 	return nil
 }
 
-// Network returns "tcp" or "unix".
+// Network returns "tcp", "udp" or "unix".
 func (a Address) Network() string {
-	if a.path != "" {
+	switch {
+	case a.path != "":
 		return "unix"
+	case a.udp:
+		return "udp"
 	}
 	return "tcp"
 }
@@ -164,6 +208,9 @@ func (a Address) Network() string {
 func (a Address) String() string {
 	if a.path != "" {
 		return unixPrefix + a.path
+	}
+	if a.udp {
+		return udpPrefix + a.hostPort()
 	}
 	return a.hostPort()
 }
@@ -181,10 +228,11 @@ func (a Address) endpoint() (network, address string) {
 	if a.path != "" {
 		return "unix", a.path
 	}
+	network = a.Network()
 	// Package net takes 0.0.0.0 with "tcp" to mean IPv6 too; who wrote an IPv4
 	// address did not.
 	if ip, err := netip.ParseAddr(a.host); a.host == "" || err == nil && ip.Is4() {
-		return "tcp4", a.hostPort()
+		return network + "4", a.hostPort()
 	}
-	return "tcp", a.hostPort()
+	return network, a.hostPort()
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,10 @@ func TestParseAddress(t *testing.T) {
 		{"name", "db_1.example-host.org:5432", "db_1.example-host.org:5432", ""},
 		{"unix socket", "unix:/run/db.sock", "unix:/run/db.sock", ""},
 		{"unix socket with colon", "unix:/run/a:b", "unix:/run/a:b", ""},
+		{"bare UDP port", "udp:53", "udp:127.0.0.1:53", ""},
+		{"UDP at IPv4", "udp:127.0.0.1:53", "udp:127.0.0.1:53", ""},
+		{"UDP at IPv6", "udp:[::1]:53", "udp:[::1]:53", ""},
+		{"UDP at a name", "udp:ns.example.org:53", "udp:ns.example.org:53", ""},
 		{"longest unix path", "unix:/" + strings.Repeat("x", maxPath-1), "unix:/" + strings.Repeat("x", maxPath-1), ""},
 
 		{"empty", "", "", `address "": empty`},
@@ -45,15 +50,18 @@ func TestParseAddress(t *testing.T) {
 		{"name with empty label", "a..b:80", "", "is neither an IP address nor a name"},
 		{"only a dot", ".:80", "", "is neither an IP address nor a name"},
 		{"long name", strings.Repeat("a", 254) + ":80", "", "host of 254 bytes: the longest name has 253"},
-		{"udp prefix", "udp:53", "", `unknown prefix "udp:"`},
-		{"udp prefix with host", "udp:127.0.0.1:53", "", "too many colons"},
+		{"UDP without port", "udp:", "", `address "udp:": empty`},
+		{"UDP with empty host", "udp::53", "", "empty host"},
+		{"UDP port out of range", "udp:65536", "", "is out of range"},
+		{"UDP twice", "udp:udp:53", "", `unknown prefix "udp:"`},
+		{"UDP of a unix socket", "udp:unix:/run/x", "", `port "/run/x" is not a number`},
 		{"tcp prefix", "tcp:80", "", `unknown prefix "tcp:"`},
 		{"relative path", "unix:run/db.sock", "", `address "unix:run/db.sock": the path is relative`},
 		{"abstract socket", "unix:@db", "", "the path is relative"},
 		{"empty path", "unix:", "", "empty path"},
 		{"zero byte in path", "unix:/a\x00b", "", "contains a zero byte"},
 		{"path too long", "unix:/" + strings.Repeat("x", maxPath), "", "this system allows a socket"},
-		{"huge", strings.Repeat("1", 1<<20), "", "address of 1048576 bytes: the longest has 261"},
+		{"huge", strings.Repeat("1", 1<<20), "", "address of 1048576 bytes: the longest has 265"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := ParseAddress(tt.in)
@@ -87,11 +95,61 @@ func TestEndpoint(t *testing.T) {
 		{"0.0.0.0:80", "tcp4", "0.0.0.0:80"},
 		{"[::]:80", "tcp", "[::]:80"},
 		{"localhost:80", "tcp", "localhost:80"},
+		{"udp:80", "udp4", "127.0.0.1:80"},
+		{"udp:[::]:80", "udp", "[::]:80"},
 		{"unix:/s", "unix", "/s"},
 	} {
 		network, address := mustParse(t, tt.in).endpoint()
 		if network != tt.network || address != tt.address {
 			t.Errorf("endpoint of %s = %q, %q, want %q, %q", tt.in, network, address, tt.network, tt.address)
+		}
+	}
+}
+
+// Whoever listens on one of the system's ports says so in full.
+func TestParseListen(t *testing.T) {
+	for _, tt := range []struct{ in, want, err string }{
+		{"1024", "127.0.0.1:1024", ""},
+		{"0", "127.0.0.1:0", ""},
+		{"udp:5353", "udp:127.0.0.1:5353", ""},
+		{"127.0.0.1:80", "127.0.0.1:80", ""},
+		{"udp:0.0.0.0:53", "udp:0.0.0.0:53", ""},
+		{"unix:/s", "unix:/s", ""},
+		{"80", "", `address "80": ports below 1024 are the system's: to listen on one, write 127.0.0.1:80`},
+		{"1023", "", "ports below 1024"},
+		{"udp:53", "", "write udp:127.0.0.1:53"},
+		{":80", "", "empty host"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			got, err := ParseListen(tt.in)
+			checkErr(t, err, tt.err)
+			if err == nil && got.String() != tt.want {
+				t.Errorf("ParseListen(%q) = %v, want %v", tt.in, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want fs.FileMode
+		ok   bool
+	}{
+		{"", 0, true},
+		{"0600", 0o600, true},
+		{"660", 0o660, true},
+		{"777", 0o777, true},
+		{"0", 0, false},
+		{"1777", 0, false},
+		{"0888", 0, false},
+		{"-600", 0, false},
+		{"rw-", 0, false},
+		{"77777777777777777777777", 0, false},
+	} {
+		got, err := ParseMode(tt.in)
+		if got != tt.want || (err == nil) != tt.ok {
+			t.Errorf("ParseMode(%q) = %v, %v; want %v, an error: %v", tt.in, got, err, tt.want, !tt.ok)
 		}
 	}
 }

@@ -106,18 +106,7 @@ func BenchmarkConnect(b *testing.B) {
 	for _, kind := range []string{"tcp", "mux"} {
 		b.Run(kind, func(b *testing.B) {
 			c := newChain(b, newMesh(b, kind), "tcp", "tcp")
-			go func() {
-				for {
-					conn, err := c.server.Accept()
-					if err != nil {
-						return
-					}
-					go func() {
-						io.Copy(conn, conn)
-						conn.Close()
-					}()
-				}
-			}()
+			go echoAll(c.server)
 			msg := make([]byte, 1)
 			for b.Loop() {
 				conn, err := c.client.dial(b.Context())

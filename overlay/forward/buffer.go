@@ -5,11 +5,11 @@ import "sync"
 // A bufferSize is an index into bufferSizes. The zero bufferSize is the smallest.
 type bufferSize int
 
-// The smallest is what a connection may hold while idle. Steps of four get a stream
-// to the largest in two reads. Twice or half of that is slower by a seventh and more:
+// The smallest is what a connection may hold while idle, of which a node may have
+// thousands. From the next on steps of four get a stream to the largest in two reads. Twice or half of that is slower by a seventh and more:
 // a muxer's frame of 256 KiB has its header and what the largest buffer holds, so that
 // there is no second frame for a rest of some bytes.
-var bufferSizes = [...]int{16 << 10, 64 << 10, 256<<10 - frameHeader}
+var bufferSizes = [...]int{1 << 10, 16 << 10, 64 << 10, 256<<10 - frameHeader}
 
 // frameHeader is yamux's.
 const frameHeader = 12

@@ -422,3 +422,17 @@ func (e *end) check(t *testing.T, name string, own, other script) {
 		e.wantAll(t, name, other.data)
 	}
 }
+
+// echoAll sends back what comes in at each connection, until the listener is closed.
+func echoAll(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_, _ = io.Copy(c, c)
+		}()
+	}
+}

@@ -36,6 +36,14 @@
 //	}
 //	defer f.Close()
 //
+// [NewExposePorts] offers a range of ports, each as the service that is named like it:
+// port 8080 as "8080".
+//
+// A [Proxy] is a Forward to all services at once, for programs that know proxies:
+// they say by host name which they want, as http://web.alice.mesh/.
+//
+//	p, err := forward.NewProxy(mesh, listen, forward.ProxyConfig{})
+//
 // # How a connection ends
 //
 // Each direction ends by itself, as in TCP. The end of what one side sends is
@@ -62,6 +70,19 @@
 // elsewhere at the next write to it. A reset of the stream in that state is
 // noticed at the next write to the stream. A connection that breaks while bytes
 // from it wait for a slow reader is noticed when they have been taken.
+//
+// # Datagrams
+//
+// A Forward at a UDP port has a flow for each client that sends to it, which is a
+// stream of its own to a service of datagrams; at the other end an Expose has a
+// socket of its own for each. So nothing goes to another client, and where one
+// datagram ends and the next begins stays as it was. A flow ends when it has been
+// idle for [Config].IdleTimeout.
+//
+// As with UDP itself, what can't go on at once is lost: a flow keeps at most 256 KiB
+// for a stream that is slower. What is lost here is counted in [Stats].Dropped; what a
+// kernel drops is not. What does go on arrives in order. Each datagram takes two bytes
+// more on a stream.
 //
 // # What it costs
 //

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 
 	"github.com/p2pnode/p2pnode/overlay/forward"
 )
@@ -82,4 +83,33 @@ func ExampleParseAddress() {
 	// tcp [::1]:53
 	// unix unix:/run/db.sock
 	// address ":8080": empty host
+}
+
+// A program that knows proxies reaches a service by its host name.
+func ExampleNewProxy() {
+	m := newMesh()
+	go http.Serve(m, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "hello from ", r.Host)
+	}))
+	defer m.Close()
+
+	p, err := forward.NewProxy(m, forward.Address{}, forward.ProxyConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+
+	through := http.ProxyURL(&url.URL{Scheme: "http", Host: p.Addr().String()})
+	client := http.Client{Transport: &http.Transport{Proxy: through, DisableKeepAlives: true}}
+	resp, err := client.Get("http://web.alice.mesh/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(body))
+	// Output: hello from web.alice.mesh
 }

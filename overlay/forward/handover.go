@@ -45,10 +45,11 @@ func (a *acceptor) takeAskers() {
 // takeAsker serves a stream that is unanswered if that can be done at once: if the
 // target is on this machine, and there is room. It does not wait.
 func (a *acceptor) takeAsker(asker net.Conn) bool {
-	if a.near == (near{}) || !a.tryTakeSlot() {
+	_, at := a.to(asker)
+	if at == (near{}) || !a.tryTakeSlot() {
 		return false
 	}
-	target, connected, err := kernel.Connect(a.near.path, a.near.addr)
+	target, connected, err := kernel.Connect(at.path, at.addr)
 	if errors.Is(err, kernel.ErrNotNow) {
 		a.freeSlot()
 		return false
@@ -58,11 +59,11 @@ func (a *acceptor) takeAsker(asker net.Conn) bool {
 	over := func(err error) {
 		a.meter.closed()
 		a.freeSlot()
-		a.debug(err)
+		a.broken(err)
 	}
 	if err != nil || !connected {
 		// An error is the target's answer, which may have seen the connection.
-		if !a.start(func() { over(a.serveAsker(asker, u, a.near.finish(target, err))) }) {
+		if !a.start(func() { over(a.serveAsker(asker, u, at.finish(target, err))) }) {
 			reset(asker)
 			over(context.Cause(a.ctx))
 			if target != nil {
@@ -91,7 +92,7 @@ func (a *acceptor) start(work func()) bool {
 // or, if it can't, joins the two.
 func (a *acceptor) serveAsker(asker net.Conn, u unanswered, dial dialling) error {
 	late := time.AfterFunc(agreeAfter, func() { _ = u.Agree() }) // or its stream has broken, and says so
-	dialled, err := a.dialOther(dial)
+	dialled, err := a.dialOther(a.ctx, dial)
 	if err == nil {
 		if socket := kernel.Socket(dialled); socket != nil && late.Stop() {
 			ended := make(chan error, 1)
@@ -193,13 +194,14 @@ func (n near) finish(begun *kernel.Handle, failed error) dialling {
 	}
 }
 
-// near returns a's, or none if it is not sure to be on this machine.
+// near returns a's, or none if it is not sure to be on this machine, or is not
+// connected to.
 func (a Address) near() near {
 	if a.path != "" {
 		return near{Address: a}
 	}
 	ip, err := netip.ParseAddr(cmp.Or(a.host, loopback))
-	if err != nil || !ip.IsLoopback() || ip.Zone() != "" {
+	if a.udp || err != nil || !ip.IsLoopback() || ip.Zone() != "" {
 		return near{}
 	}
 	return near{a, netip.AddrPortFrom(ip, a.port)}

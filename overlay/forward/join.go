@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/p2pnode/p2pnode/p2p/kernel"
 )
@@ -18,6 +19,51 @@ import (
 // ended cleanly.
 func Join(ctx context.Context, a, b net.Conn) error {
 	return join(ctx, a, b, new(meter))
+}
+
+// joinUntilIdle is join that breaks the two off when nothing has gone through for
+// some time. What has is counted when it is looked for.
+func joinUntilIdle(ctx context.Context, accepted, dialled net.Conn, m *meter, limit time.Duration) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var own meter
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { own.watch(m, limit, over, func() { stop(fmt.Errorf("%w: %v", errIdle, limit)) }) })
+	err := join(ctx, accepted, dialled, &own)
+	close(over)
+	wg.Wait()
+	return err
+}
+
+// watch moves what m counts to another meter until over is closed, and calls idle
+// when that was nothing for a time.
+func (m *meter) watch(to *meter, limit time.Duration, over <-chan struct{}, idle func()) {
+	tick := time.NewTicker(max(limit/4, 1))
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-over:
+			m.moveTo(to)
+			return
+		case now := <-tick.C:
+			if m.moveTo(to) {
+				last = now
+			} else if now.Sub(last) >= limit {
+				idle()
+			}
+		}
+	}
+}
+
+// moveTo adds the bytes that m has counted to another meter, and returns whether
+// there were any.
+func (m *meter) moveTo(to *meter) bool {
+	out, in := m.toDialled.Swap(0), m.toAccepted.Swap(0)
+	to.toDialled.Add(out)
+	to.toAccepted.Add(in)
+	return out+in > 0
 }
 
 // A joint is two connections made into one. Two goroutines run it, one for each
@@ -121,7 +167,7 @@ func (s *side) checkEnd() error {
 // tell.
 func (s *side) cause() error {
 	if c, ok := s.Conn.(interface{ Cause() error }); ok && s.socket != nil {
-		return c.Cause()
+		return reason(c.Cause())
 	}
 	return nil
 }

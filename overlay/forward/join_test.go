@@ -297,16 +297,19 @@ func memoryInUse() int64 {
 }
 
 func TestBufferGrowsAndShrinks(t *testing.T) {
-	const small, mid, large = 0, 1, 2
+	const tiny, small, mid, large = 0, 1, 2, 3
 	for _, tt := range []struct {
 		name string
 		size bufferSize
 		n    int
 		want bufferSize
 	}{
+		{"filled tiny", tiny, 1 << 10, small},
+		{"nearly filled tiny", tiny, 1<<10 - 1, tiny},
 		{"filled small", small, 16 << 10, mid},
 		{"nearly filled small", small, 16<<10 - 1, small},
-		{"one byte", small, 1, small},
+		{"half filled small", small, 8 << 10, small},
+		{"little in small", small, 1<<9 - 1, tiny},
 		{"filled mid", mid, 64 << 10, large},
 		{"half filled mid", mid, 32 << 10, mid},
 		{"little in mid", mid, 8<<10 - 1, small},

@@ -3,6 +3,7 @@ package forward
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -51,7 +52,7 @@ func copyFilling(dst filler, src *side, moved *atomic.Uint64) error {
 		for fills && size > 0 { // the last read filled its buffer
 			n := kernel.Waiting(src.socket)
 			if n < minFill {
-				size = 0
+				size = 1 // which has room for that, and waits with none
 				break
 			}
 			k, err := dst.Fill(src.Conn, min(n, maxFill))
@@ -138,5 +139,32 @@ func retry(call func() (int, error)) (int, error) {
 		if err != unix.EINTR {
 			return n, err
 		}
+	}
+}
+
+// readDatagrams returns what waits for a datagram, and takes a buffer only when
+// there is one.
+func readDatagrams(c *net.UDPConn) func() (*datagramBuffer, error) {
+	conn, err := c.SyscallConn()
+	if err != nil {
+		return func() (*datagramBuffer, error) { return nil, err }
+	}
+	var b *datagramBuffer
+	var failed error
+	try := func(fd uintptr) (done bool) {
+		b = newDatagramBuffer()
+		b.n, failed = retry(func() (int, error) { return unix.Read(int(fd), b.bytes[:]) })
+		if failed == nil {
+			return true
+		}
+		b.release()
+		b = nil
+		return failed != unix.EAGAIN
+	}
+	return func() (*datagramBuffer, error) {
+		if err := conn.Read(try); err != nil {
+			return nil, err
+		}
+		return b, failed
 	}
 }

@@ -14,11 +14,14 @@ import (
 const probeTimeout = time.Second
 
 // listenOn listens on a local address.
-func listenOn(a Address) (net.Listener, error) {
+func listenOn(a Address, c Config) (net.Listener, error) {
+	if err := c.checkSocket(a); err != nil {
+		return nil, err
+	}
 	var ln net.Listener
 	var err error
 	if a.path != "" {
-		ln, err = listenUnix(a.path)
+		ln, err = listenUnix(a.path, c)
 	} else {
 		network, address := a.endpoint()
 		ln, err = a.listenConfig().Listen(context.Background(), network, address)
@@ -27,6 +30,14 @@ func listenOn(a Address) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %v: %w", a, reason(err))
 	}
 	return ln, nil
+}
+
+// checkSocket refuses what only a unix socket has.
+func (c Config) checkSocket(a Address) error {
+	if a.path == "" && (c.Mode != 0 || c.Owner != "") {
+		return fmt.Errorf("listen on %v: only a unix socket has a mode and an owner", a)
+	}
+	return nil
 }
 
 // listenConfig has no keep-alives on loopback, where this kernel knows of both ends.
@@ -58,7 +69,7 @@ type unixListener struct {
 	once sync.Once
 }
 
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path string, c Config) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -69,8 +80,11 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	u := &unixListener{UnixListener: ln.(*net.UnixListener), path: path}
 	u.SetUnlinkOnClose(false)
-	if u.file, err = keepPrivate(path); err != nil {
-		return nil, errors.Join(err, u.Close())
+	if u.file, err = os.Lstat(path); err == nil {
+		err = setMode(path, c)
+	}
+	if err != nil {
+		return nil, errors.Join(reasonOfPath(err), u.Close())
 	}
 	return u, nil
 }

@@ -6,12 +6,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
 func listenAt(t *testing.T, path string) net.Listener {
 	t.Helper()
-	ln, err := listenOn(Address{path: path})
+	ln, err := listenOn(Address{path: path}, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestUnixSocketInTheWay(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")
 			tt.put(t, path)
 			before, _ := os.Lstat(path)
-			ln, err := listenOn(Address{path: path})
+			ln, err := listenOn(Address{path: path}, Config{})
 			checkErr(t, err, tt.err)
 			if err == nil {
 				ln.Close()
@@ -103,7 +104,7 @@ func TestUnixSocketInTheWay(t *testing.T) {
 
 func TestUnixSocketInMissingFolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none", "s")
-	_, err := listenOn(Address{path: path})
+	_, err := listenOn(Address{path: path}, Config{})
 	checkErr(t, err, "listen on unix:"+path+": no such file or directory")
 }
 
@@ -121,4 +122,49 @@ func TestCloseLeavesSuccessor(t *testing.T) {
 		t.Fatalf("the socket of the second listener is gone: %v", err)
 	}
 	conn.Close()
+}
+
+func TestUnixSocketOfAnother(t *testing.T) {
+	group := strconv.Itoa(os.Getgid())
+	for _, tt := range []struct {
+		name string
+		c    Config
+		mode os.FileMode
+		err  string // substring; empty means success
+	}{
+		{"nothing said", Config{}, 0o600, ""},
+		{"a mode", Config{Mode: 0o660}, 0o660, ""},
+		{"a group that one is in", Config{Owner: ":" + group, Mode: 0o620}, 0o620, ""},
+		{"oneself", Config{Owner: strconv.Itoa(os.Getuid()) + ":" + group}, 0o600, ""},
+		{"a user that is not there", Config{Owner: "nobody-of-that-name"}, 0, `owner "nobody-of-that-name": no such user: nobody-of-that-name`},
+		{"a group that is not there", Config{Owner: ":nobody-of-that-name"}, 0, "no such group: nobody-of-that-name"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s")
+			ln, err := listenOn(Address{path: path}, tt.c)
+			checkErr(t, err, tt.err)
+			file, statErr := os.Lstat(path)
+			if err != nil {
+				if !os.IsNotExist(statErr) {
+					t.Errorf("Lstat after an error = %v, want that there is no socket", statErr)
+				}
+				return
+			}
+			defer ln.Close()
+			if got := file.Mode().Perm(); got != tt.mode {
+				t.Errorf("mode = %v, want %v", got, tt.mode)
+			}
+		})
+	}
+}
+
+func TestModeIsOfUnixSockets(t *testing.T) {
+	for _, listen := range []string{"0", "udp:0"} {
+		for _, c := range []Config{{Mode: 0o660}, {Owner: "bob"}} {
+			_, err := NewForward(dialFunc(refuse), "alice/web", mustParse(t, listen), c)
+			checkErr(t, err, "only a unix socket has a mode and an owner")
+		}
+	}
+	_, err := NewForward(dialFunc(refuse), "alice/web", Address{path: t.TempDir() + "/s"}, Config{Mode: os.ModeSetuid | 0o600})
+	checkErr(t, err, "Config.Mode is more than permissions")
 }

@@ -31,6 +31,9 @@ type muxMesh struct {
 // newMuxMesh makes a mesh on top of one connection, given by its two ends.
 func newMuxMesh(tb testing.TB, a, b net.Conn) *muxMesh {
 	tb.Helper()
+	for _, end := range []net.Conn{a, b} {
+		end.SetDeadline(time.Time{}) // it is for many tests, which have one each
+	}
 	c := yamux.DefaultConfig()
 	c.EnableKeepAlive = false
 	c.LogOutput = io.Discard

@@ -10,19 +10,30 @@ import (
 // newer than another.
 type Stats struct {
 	// Open is the number of connections open now, among them those whose other
-	// end is still being dialled.
+	// end is still being dialled. Of datagrams each flow is a connection.
 	Open int
 
 	// Total is the number of connections accepted, Failed how many of them
 	// ended because their other end could not be dialled.
 	Total, Failed uint64
 
-	// Sent is the number of bytes that went from local sockets into the mesh,
+	// Sent is the number of bytes, without the lengths of datagrams, that went from local sockets into the mesh,
 	// Received how many came out of it. Of an Expose's connections that were handed
 	// over to the process at the other end, see the package comment, they count when
 	// the connection is over, and not where the target is a unix socket: nobody
 	// tells.
 	Sent, Received uint64
+
+	// Dropped is the number of datagrams that were lost here, because the mesh or a
+	// socket took no more, there was no room for another flow, or a flow ended while
+	// they waited.
+	Dropped uint64
+
+	// Reasons counts why connections failed, whose other end could not be dialled, and
+	// why others broke. Each is what an error comes down to, such as "connection
+	// refused"; when there are many those that are new are counted as "other". It is
+	// nil if there are none.
+	Reasons map[string]uint64
 
 	// LastError says why the last accept or dial failed. It is nil if none has
 	// failed, or if a dial has succeeded since.
@@ -34,6 +45,8 @@ type Stats struct {
 type meter struct {
 	open                  atomic.Int64
 	total, failed         atomic.Uint64
+	dropped               atomic.Uint64
+	reasons               reasons
 	toDialled, toAccepted atomic.Uint64
 
 	mu      sync.Mutex // guards the field below
@@ -72,6 +85,8 @@ func (m *meter) stats() Stats {
 		Failed:    m.failed.Load(),
 		Sent:      m.toDialled.Load(),
 		Received:  m.toAccepted.Load(),
+		Dropped:   m.dropped.Load(),
+		Reasons:   m.reasons.all(),
 		LastError: m.lastErr,
 	}
 }
