@@ -18,7 +18,11 @@ func downCommand(e *env) *cobra.Command {
 		Short: "End the running node, and wait until it has let go of its directory",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.withNode(func(c *control.Client) error {
+			dir, err := e.directory()
+			if err != nil {
+				return err
+			}
+			return e.end("node", dir, func(c *control.Client) error {
 				ctx, cancel := context.WithTimeout(cmd.Context(), downTimeout)
 				defer cancel()
 				return c.Down(ctx)

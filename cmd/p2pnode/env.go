@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -22,12 +23,19 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	args           []string
 	begun          bool // the command line made sense, and a command runs
+
+	// Of a process that runs in the background, else nil.
+	log        io.Writer
+	background *backgroundLog
 
 	// Set by the flags that all commands have.
 	dir     string
 	json    bool
 	verbose bool
+
+	detached bool // this is the process in the background
 }
 
 // directory returns the node's directory as an absolute path.
@@ -66,15 +74,18 @@ func (e *env) withNode(f func(*control.Client) error) error {
 }
 
 func (e *env) logger() *slog.Logger {
-	level := slog.LevelWarn
+	level, out := slog.LevelWarn, e.stderr
+	if e.log != nil {
+		level, out = slog.LevelInfo, e.log
+	}
 	if e.verbose {
 		level = slog.LevelDebug
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if e.json {
-		return slog.New(slog.NewJSONHandler(e.stderr, options))
+		return slog.New(slog.NewJSONHandler(out, options))
 	}
-	return slog.New(slog.NewTextHandler(e.stderr, options))
+	return slog.New(slog.NewTextHandler(out, options))
 }
 
 // hushLibp2p keeps what libp2p logs by itself, which tells a user little, for
@@ -92,6 +103,19 @@ func (e *env) warn(text string) {
 		return
 	}
 	fmt.Fprintf(e.stderr, "p2pnode: %s\n", text)
+}
+
+// end has the running node end something, and answers with a line of JSON, and with
+// nothing as text.
+func (e *env) end(kind, name string, f func(*control.Client) error) error {
+	if err := e.withNode(f); err != nil || !e.json {
+		return err
+	}
+	return json.NewEncoder(e.stdout).Encode(struct {
+		Version int    `json:"v"`
+		Ended   string `json:"ended"`
+		Name    string `json:"name"`
+	}{control.Version, kind, name})
 }
 
 // print answers with one object: as text, or as a line of JSON.
@@ -125,12 +149,15 @@ func (e *env) completeMember(cmd *cobra.Command, args []string, _ string) ([]str
 	return e.memberNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeTarget completes the member of a target, which is the argument at a
-// place.
+// completeTarget completes a target, which is the argument at a place: the member, and
+// then the service.
 func (e *env) completeTarget(place int) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) != place {
 			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		if member, _, found := strings.Cut(begun, "/"); found && member != "" {
+			return e.targetsOf(cmd.Context(), member), cobra.ShellCompDirectiveNoFileComp
 		}
 		names := e.memberNames(cmd.Context())
 		for i := range names {
@@ -138,6 +165,19 @@ func (e *env) completeTarget(place int) cobra.CompletionFunc {
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
+}
+
+// targetsOf returns the services that a member offers, as targets, or none if that can't
+// be told.
+func (e *env) targetsOf(ctx context.Context, member string) (targets []string) {
+	_ = e.withNode(func(c *control.Client) error {
+		w, err := c.Whois(ctx, member)
+		for _, service := range w.Offers {
+			targets = append(targets, member+"/"+service)
+		}
+		return err
+	})
+	return targets
 }
 
 // memberNames returns the names of the members, or none if no node runs: there

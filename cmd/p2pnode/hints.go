@@ -10,6 +10,7 @@ import (
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/overlay/forward"
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
@@ -23,6 +24,10 @@ func advise(err error) (control.Code, string) {
 	var usage usageError
 	if errors.As(err, &usage) {
 		return control.CodeBadRequest, ""
+	}
+	var config configError
+	if errors.As(err, &config) {
+		return control.CodeBadConfig, ""
 	}
 	var inUse *overlay.InUseError
 	if errors.As(err, &inUse) {
@@ -91,6 +96,9 @@ var hints = []struct {
 	{overlay.ErrNoMemberReached, control.CodeAlone, "see that a member is up and can be reached from here; --bootstrap names an address that the invite does not have"},
 	{p2p.ErrNoLocal, control.CodeNoLocal, usableLocalDir},
 	{p2p.ErrOnlyRelay, control.CodeOnlyRelay, whyRelay},
+	{forward.ErrNotMesh, control.CodeNotMesh, "leave --others=false out to reach other hosts too"},
+	{errNoLog, control.CodeNotFound, `only a node that was started with "p2pnode up --background" has one; under systemd: journalctl -u p2pnode`},
+	{errNotYet, control.CodeNotYet, ""},
 	{syscall.EADDRINUSE, control.CodeInUse, "choose another port"},
 	{syscall.EADDRNOTAVAIL, control.CodeNoAddress, "choose an address that this machine has"},
 	{syscall.ENOSPC, control.CodeDiskFull, "make room on the disk; what was stored before is as it was"},
@@ -98,6 +106,9 @@ var hints = []struct {
 	{syscall.EROFS, control.CodeBadDir, writableDir},
 	{os.ErrPermission, control.CodeBadDir, writableDir},
 }
+
+// hintFor returns the hint for what a node answers, or "".
+func hintFor(code control.Code) string { return hintsByCode[code] }
 
 // hintsByCode are for what a node answers.
 var hintsByCode = map[control.Code]string{
@@ -123,5 +134,9 @@ var hintsByCode = map[control.Code]string{
 	control.CodeNoAddress:     "choose an address that this machine has",
 	control.CodeExists:        `"p2pnode unexpose" withdraws it`,
 	control.CodeNotFound:      `"p2pnode status" lists what this node exposes and forwards`,
+	control.CodeNotMesh:       `a service has the name SERVICE.MEMBER.mesh, or SERVICE.mesh for the nearest; "p2pnode proxy --others" makes a proxy for other hosts too`,
+	control.CodeNoConfig:      `one is given with "p2pnode up --config"`,
+	control.CodeBadConfig:     `"p2pnode config check" reads it without a node`,
+	control.CodeFromConfig:    `change it there, and "p2pnode reload"`,
 	control.CodeDenied:        "choose a port above 1023, or a path that you can write",
 }

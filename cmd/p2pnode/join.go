@@ -31,6 +31,9 @@ see it.`,
   p2pnode join invite.txt`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.back && !e.detached {
+				return e.startBackground(cmd.Context()) // which reads the invite
+			}
 			invite, err := e.readInvite(args[0])
 			if err != nil {
 				return err

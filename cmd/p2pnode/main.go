@@ -25,8 +25,8 @@ const gcPercent = 30
 // ballast is memory that the collector counts and that nobody touches, so that the
 // kernel never gives it: with the 2 MB of a node that has few peers 30 % alone would
 // be too little. A node that forwards short connections has its garbage collected a
-// third as often, and may hold 1.2 MB more of it.
-const ballast = 4 << 20
+// tenth as often, which is a tenth more of them, and may hold 4 MB more of it.
+const ballast = 16 << 20
 
 func main() {
 	debug.SetGCPercent(gcPercent)
@@ -54,6 +54,7 @@ const (
 // run carries out a command line and returns the exit status.
 func (e *env) run(ctx context.Context, args []string) int {
 	root := rootCommand(e)
+	e.args = args
 	root.SetArgs(args)
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)
@@ -61,6 +62,12 @@ func (e *env) run(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
+	}
+	if s := (*statusError)(nil); errors.As(err, &s) {
+		if s.err != nil {
+			e.report(s.err)
+		}
+		return s.status
 	}
 	if !e.begun {
 		err = usageError{err} // of the command line: no command has begun
@@ -74,6 +81,15 @@ func (e *env) run(ctx context.Context, args []string) int {
 	}
 	return exitFailed
 }
+
+// A statusError has p2pnode end with the exit status of another command, or with the
+// one that says why there is none. It is reported if err is not nil.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (s *statusError) Error() string { return fmt.Sprintf("exit status %d: %v", s.status, s.err) }
 
 var errInterrupted = errors.New("interrupted")
 
@@ -151,11 +167,15 @@ streams between them, by name. No account, no server, no root.
 	flags.StringVar(&e.dir, "dir", "", "the node's directory (default: $P2PNODE_DIR, or p2pnode in your configuration directory)")
 	flags.BoolVar(&e.json, "json", false, "answer in JSON, one object a line")
 	flags.BoolVarP(&e.verbose, "verbose", "v", false, "say on standard error what the node does")
+	flags.BoolVar(&e.detached, detachedFlag, false, "")
+	_ = flags.MarkHidden(detachedFlag) // it is there
 	root.AddCommand(
 		upCommand(e), joinCommand(e), inviteCommand(e), downCommand(e), leaveCommand(e), revokeCommand(e),
 		statusCommand(e), peersCommand(e), whoisCommand(e), pingCommand(e), doctorCommand(e), whyCommand(e), idCommand(e),
 		exposeCommand(e), unexposeCommand(e), allowCommand(e), denyCommand(e), accessCommand(e), forwardCommand(e), unforwardCommand(e), connectCommand(e),
-		demoCommand(e), versionCommand(e),
+		runCommand(e), proxyCommand(e), unproxyCommand(e),
+		servicesCommand(e), configCommand(e), reloadCommand(e), waitCommand(e), logsCommand(e), systemdCommand(e),
+		demoCommand(e), manCommand(e), versionCommand(e),
 	)
 	return root
 }

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 //	                     the same for standard output
 //	end NAME             interrupts it; it must exit with 0
 //	interrupt NAME       interrupts it; terminate sends the other signal
+//	hangup NAME          sends the signal of a terminal that is gone
 //	ended NAME [N]       waits until it has ended by itself with N, or 0
 //	crash NAME           kills it
 //	status N p2pnode ... runs it; it must exit with N, and where that is not 0
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 //	asked VAR            waits until a client has come to that server
 //	[!] client ADDRESS   ends its side at once and prints what it is sent;
 //	                     fails where the connection breaks
+//	fetch ADDRESS URL    prints the status and the body of a URL through a proxy
 //	freeport VAR         sets VAR to a port at which nobody listens
 //	disk DIR SIZE        mounts a disk of that size; the condition [mount] tells if it can
 //	expired FILE         writes an invite that has expired
@@ -50,6 +52,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { os.RemoveAll(dir) })
 			nodes := &nodes{running: map[string]*background{}}
 			e.Defer(nodes.killAll)
+			e.Defer(func() { killOwners(dir) })
 			e.Values[nodesKey{}] = nodes
 			e.Values[serversKey{}] = map[string]chan struct{}{}
 			e.Setenv("D", dir)
@@ -62,9 +65,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"node": startNode, "begin": beginNode, "said": waitSaid, "printed": waitPrinted,
-			"end": endNode, "interrupt": interruptNode, "terminate": terminateNode, "ended": endedNode, "crash": killNode,
+			"end": endNode, "interrupt": interruptNode, "terminate": terminateNode, "hangup": hangUpNode, "ended": endedNode, "crash": killNode,
 			"status": wantStatus, "server": startServer, "asked": waitAsked, "client": runClient,
-			"freeport": findPort, "disk": mountDisk, "expired": writeExpired,
+			"fetch": fetch, "freeport": findPort, "disk": mountDisk, "expired": writeExpired,
 		},
 	})
 }

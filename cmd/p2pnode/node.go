@@ -6,15 +6,21 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/config"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/daemon"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/credential"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // nodeFlags are those of the commands that run a node.
@@ -23,18 +29,25 @@ type nodeFlags struct {
 	listen    []string
 	bootstrap []string
 	ephemeral bool
+	back      bool          // in the background
 	limit     time.Duration // of streams
+	file      string        // of the configuration
 	local     localFlags
 	network   networkFlags
 	relay     relayFlags
+
+	given *pflag.FlagSet
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
+	f.given = cmd.Flags()
 	cmd.Flags().StringVar(&f.name, "name", "", "what others call this node (default: as last time, or made of the host's name)")
 	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "addresses to accept connections at, as /ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/udp/4001/quic-v1 or, for those who can only get out to port 443, /ip4/0.0.0.0/tcp/443/tls/ws (default: all interfaces, a free port)")
 	cmd.Flags().StringSliceVar(&f.bootstrap, "bootstrap", nil, "members to start from, as /ip4/192.0.2.1/tcp/4001/p2p/ID, besides those known")
 	cmd.Flags().BoolVar(&f.ephemeral, "ephemeral", false, "keep no key and no state: the node is gone when it ends")
 	cmd.Flags().DurationVar(&f.limit, "stream-limit", defaultStreamLimit, "how long a stream that has lost its connection waits for another before it is over; 0 for ever")
+	cmd.Flags().BoolVar(&f.back, "background", false, "return when the node is ready, and leave it running, until p2pnode down; p2pnode logs shows its log")
+	cmd.Flags().StringVar(&f.file, "config", "", "a file that says what to expose and forward, see p2pnode config")
 	f.local.add(cmd)
 	f.network.add(cmd)
 	f.relay.add(cmd)
@@ -42,6 +55,26 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 
 // defaultStreamLimit is that of package p2p.
 const defaultStreamLimit = 5 * time.Minute
+
+// readFile reads the configuration file, if one is named, and takes what it says in
+// [node] for flags that were not given.
+func (f *nodeFlags) readFile() (*config.File, error) {
+	if !f.given.Changed("config") {
+		return nil, nil
+	}
+	path, err := filepath.Abs(f.file) // it is read again, and named to others
+	if err != nil {
+		return nil, err
+	}
+	file, err := config.Read(path)
+	if err == nil {
+		err = useSettings(file, f.given)
+	}
+	if err != nil {
+		return nil, badConfig(err)
+	}
+	return file, nil
+}
 
 // config makes of the flags what package overlay wants.
 func (f *nodeFlags) config(e *env, dir string) (overlay.Config, error) {
@@ -109,6 +142,15 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	if err != nil {
 		return err
 	}
+	file, err := f.readFile()
+	if err != nil {
+		return err
+	}
+	if e.detached {
+		if err := e.openBackground(dir); err != nil {
+			return err
+		}
+	}
 	c, err := f.config(e, dir)
 	if err != nil {
 		return err
@@ -123,14 +165,29 @@ func (e *env) runNode(ctx context.Context, f *nodeFlags, open func(context.Conte
 	if err != nil {
 		return err
 	}
-	err = e.sayReady(mesh, dir, time.Since(start))
-	if err == nil {
-		err = greet(mesh)
+	watched, cancel := context.WithCancel(ctx)
+	var watchdog sync.WaitGroup
+	ready := func() error {
+		if err := e.sayReady(mesh, dir, time.Since(start)); err != nil {
+			return err
+		}
+		if err := greet(mesh); err != nil {
+			return err
+		}
+		if err := tellReady(); err != nil {
+			return err
+		}
+		watchdog.Go(func() { e.runWatchdog(watched, dir) })
+		return e.detach()
 	}
-	if err != nil {
-		return errors.Join(err, l.Close(), mesh.Close())
+	defer watchdog.Wait()
+	defer cancel()
+	hangup := make(chan os.Signal, 1)
+	if file != nil {
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
 	}
-	return daemon.Serve(ctx, l, mesh, daemon.Config{Logger: c.Logger, Proxy: e.proxy()})
+	return daemon.Serve(ctx, l, mesh, daemon.Config{Logger: c.Logger, Proxy: e.proxy(), File: file, Hangup: hangup, Hint: hintFor, Ready: ready})
 }
 
 // openBoth opens the mesh and the control socket. The mesh comes first: it
@@ -140,7 +197,7 @@ func openBoth(ctx context.Context, dir string, c overlay.Config, open func(conte
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := control.Listen(dir)
+	l, err := listenControl(dir)
 	switch {
 	case err == nil:
 		return mesh, l, nil

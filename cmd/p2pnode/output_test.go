@@ -44,6 +44,7 @@ func TestJSON(t *testing.T) {
 			FirstByte: 1.5, Throughput: 800, RoundTrip: 0.25, Verified: true,
 		},
 		demoResult{Version: control.Version, From: "alice", To: "bob", Error: "the hashes differ"},
+		manual{Version: control.Version, Dir: "/d", Pages: 24},
 	} {
 		if err := json.NewEncoder(&got).Encode(v); err != nil {
 			t.Fatal(err)

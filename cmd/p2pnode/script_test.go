@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,24 @@ func (n *nodes) killAll() {
 	for _, b := range n.running {
 		_ = b.cmd.Process.Kill() // it may have ended
 		<-b.ended.Done()
+	}
+}
+
+// killOwners kills the nodes in the background whose directories are in a directory,
+// should a script not have come to their end.
+func killOwners(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*", "owner.json")) // the pattern is good
+	for _, file := range files {
+		var owner struct {
+			PID int `json:"pid"`
+		}
+		data, err := os.ReadFile(file)
+		if err != nil || json.Unmarshal(data, &owner) != nil || owner.PID <= 1 {
+			continue
+		}
+		if p, err := os.FindProcess(owner.PID); err == nil {
+			_ = p.Kill() // it may have ended
+		}
 	}
 }
 
@@ -170,6 +189,10 @@ func interruptNode(ts *testscript.TestScript, neg bool, args []string) {
 
 func terminateNode(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(scriptNodes(ts).get(ts, args[0]).cmd.Process.Signal(syscall.SIGTERM))
+}
+
+func hangUpNode(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(scriptNodes(ts).get(ts, args[0]).cmd.Process.Signal(syscall.SIGHUP))
 }
 
 func endedNode(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -29,6 +33,13 @@ var servers = map[string]func(c net.Conn, over <-chan struct{}){
 	"stuck": func(c net.Conn, over <-chan struct{}) {
 		fmt.Fprintln(c, "ready")
 		<-over
+	},
+	// answers a request with the host that it was for
+	"http": func(c net.Conn, _ <-chan struct{}) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			text := "hello from " + r.Host + "\n"
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+		}
 	},
 	// accepts and says nothing
 	"silent": func(_ net.Conn, over <-chan struct{}) { <-over },
@@ -114,6 +125,26 @@ func readAll(network, addr string) ([]byte, error) {
 	}
 	_ = c.(interface{ CloseWrite() error }).CloseWrite() // if it broke, the read says so
 	return io.ReadAll(c)
+}
+
+// fetch prints the status and the body that a URL has through a proxy.
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	network, addr := "tcp", args[0]
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	transport := &http.Transport{
+		Proxy:             http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy"}),
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial(network, addr) },
+		DisableKeepAlives: true,
+	}
+	client := http.Client{Transport: transport, Timeout: scriptPatience}
+	resp, err := client.Get(args[1])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%d %s", resp.StatusCode, body)
 }
 
 func findPort(ts *testscript.TestScript, neg bool, args []string) {

@@ -13,12 +13,20 @@ import (
 
 // statusCommand shows what the running node is and does.
 func statusCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var watched bool
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show this node: its name, where it is met, what it exposes and forwards, its streams",
-		Args:  exactArgs(0),
+		Example: `  p2pnode status
+  p2pnode status --watch`,
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.withNode(func(c *control.Client) error {
+				if watched {
+					ticker := time.NewTicker(watchEvery)
+					defer ticker.Stop()
+					return watch(cmd.Context(), e, c, ticker.C)
+				}
 				n, err := c.Status(cmd.Context())
 				if err != nil {
 					return err
@@ -30,6 +38,8 @@ func statusCommand(e *env) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&watched, "watch", false, "show members, paths, streams and bytes every second, until interrupted")
+	return cmd
 }
 
 func writeStatus(w io.Writer, n control.Node) error {
@@ -55,10 +65,13 @@ func writeStatus(w io.Writer, n control.Node) error {
 		t.row(first(i, "local"), s)
 	}
 	for i, x := range n.Exposed {
-		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, x.Target, forWhom(x), traffic(x.Counts)))
+		t.row(first(i, "exposed"), fmt.Sprintf("%s at %s%s%s", x.Service, behind(x), forWhom(x), doing(x.Down, x.Counts)))
 	}
 	for i, f := range n.Forwards {
-		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s%s", f.Listen, f.Target, manner(f), traffic(f.Counts)))
+		t.row(first(i, "forwards"), fmt.Sprintf("%s to %s%s%s", f.Listen, f.Target, manner(f), doing(f.Down, f.Counts)))
+	}
+	for i, p := range n.Proxies {
+		t.row(first(i, "proxies"), fmt.Sprintf("%s%s%s", p.Listen, alsoOthers(p), doing(p.Down, p.Counts)))
 	}
 	for i, s := range streams(n.Streams, time.Now()) {
 		t.row(first(i, "streams"), s)
@@ -101,6 +114,9 @@ func manner(f control.Forward) (s string) {
 	if f.Plain {
 		s += ", plain"
 	}
+	if f.Spread {
+		s += ", to all in turn"
+	}
 	return s
 }
 
@@ -142,6 +158,14 @@ func first(i int, label string) string {
 		return label
 	}
 	return ""
+}
+
+// doing tells why something is down, or what went through it.
+func doing(down string, c control.Counts) string {
+	if down != "" {
+		return ": down, and tried again: " + down
+	}
+	return traffic(c)
 }
 
 func traffic(c control.Counts) string {

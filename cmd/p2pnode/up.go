@@ -14,18 +14,24 @@ func upCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run this node: found a mesh, or come back to the one joined before",
-		Long: `Run this node in the foreground until interrupted. On a new directory this
-founds a mesh, of which the node is the first member and the admin; otherwise it
-comes back to the mesh that the directory belongs to.
+		Long: `Run this node in the foreground until interrupted, or with --background until
+"p2pnode down". On a new directory this founds a mesh, of which the node is the first
+member and the admin; otherwise it comes back to the mesh that the directory belongs
+to.
 
 Members on this machine are met with no network, by sockets in a directory, and
 those elsewhere at addresses.`,
 		Example: `  p2pnode up
   p2pnode up --name alice --listen /ip4/0.0.0.0/tcp/4001
+  p2pnode up --background
+  p2pnode up --config mesh.toml
   p2pnode up --local-only
   p2pnode up --local-dir /srv/mesh --local-user bob`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.back && !e.detached {
+				return e.startBackground(cmd.Context())
+			}
 			offer := func(m *overlay.Mesh) error { return e.offerInvite(m, &flags) }
 			return e.runNode(cmd.Context(), &flags, overlay.Open, offer)
 		},

@@ -31,6 +31,7 @@ type Node struct {
 	Members   int       `json:"members"` // other members known
 	Exposed   []Exposed `json:"exposed"`
 	Forwards  []Forward `json:"forwards"`
+	Proxies   []Proxy   `json:"proxies"`
 
 	Streams      []Stream     `json:"streams"` // that are open, the oldest first, 1,000 at most
 	StreamTotals StreamTotals `json:"stream_totals"`
@@ -105,8 +106,17 @@ type Exposed struct {
 	Service string `json:"service"`
 	Target  string `json:"target"`
 	Counts
+	Down  string `json:"down,omitempty"`  // why it is not offered now; it is tried again
+	Files string `json:"files,omitempty"` // a directory, in the place of a target
+	From  string `json:"from,omitempty"`  // FromConfig, or empty: a command
 	Allow []Rule `json:"allow,omitempty"`
 	Deny  []Rule `json:"deny,omitempty"`
+
+	// IdleTimeout is after how long a connection through which nothing goes ends, in
+	// nanoseconds; 0 is a minute for a flow of datagrams, and never for bytes.
+	IdleTimeout time.Duration `json:"idle_timeout,omitempty"`
+
+	ProxyProtocol bool `json:"proxy_protocol,omitempty"` // the target is told of the member by a PROXY header, version 2
 }
 
 // An Access says who may use a service that the node offers: whom a rule of
@@ -136,9 +146,90 @@ type Forward struct {
 	DirectOnly bool          `json:"direct_only,omitempty"` // never through a relay
 	WaitDirect time.Duration `json:"wait_direct,omitempty"` // nanoseconds, for a direct path
 	Plain      bool          `json:"plain,omitempty"`       // its streams end with their connections
+	Spread     bool          `json:"spread,omitempty"`      // its streams go to the members that offer the service in turn
+	Down       string        `json:"down,omitempty"`        // why it does not listen now; it is tried again
+	From       string        `json:"from,omitempty"`        // FromConfig, or empty: a command
+
+	// IdleTimeout is as that of an Exposed.
+	IdleTimeout time.Duration `json:"idle_timeout,omitempty"`
+
+	Mode  string `json:"mode,omitempty"`  // of the unix socket, octal; 0600 if empty
+	Owner string `json:"owner,omitempty"` // of the unix socket, as user, user:group or :group
 }
 
-// Counts are those of the connections of an Exposed or a Forward.
+// A Proxy is a local socket at which programs that know proxies reach all services,
+// by host name.
+type Proxy struct {
+	Version int    `json:"v"`
+	Listen  string `json:"listen"`
+	Counts
+
+	Others bool   `json:"others,omitempty"` // other hosts too, straight from this machine
+	Down   string `json:"down,omitempty"`   // why it does not listen now; it is tried again
+	From   string `json:"from,omitempty"`   // FromConfig, or empty: a command
+}
+
+// MaxIdleTimeout bounds how long a connection may be idle before it ends, where it ends.
+const MaxIdleTimeout = 24 * time.Hour
+
+// DefaultProxy is where a proxy listens if it is not said where.
+const DefaultProxy = "127.0.0.1:1080"
+
+// FromConfig is where that comes from which the node's configuration file has, and
+// not a command.
+const FromConfig = "config"
+
+// What can be waited for.
+const (
+	WaitReady   = "ready"   // the node
+	WaitPeer    = "peer"    // a member, until it is up
+	WaitService = "service" // a target, until this node may use it
+)
+
+// A Wait says what to wait for.
+type Wait struct {
+	For  string `json:"for"`
+	What string `json:"what,omitempty"`
+}
+
+// Services are those that the node offers, and those of others that it may use.
+type Services struct {
+	Version int       `json:"v"`
+	Offered []Offered `json:"offered"`
+	Unasked []Unasked `json:"unasked,omitempty"`
+}
+
+// An Offered is a service of a member.
+type Offered struct {
+	Member  string `json:"member"`
+	ID      string `json:"id"`
+	Service string `json:"service"`
+	Self    bool   `json:"self,omitempty"`
+}
+
+// An Unasked is a member that is up and did not tell what it offers.
+type Unasked struct {
+	Member string `json:"member"`
+	ID     string `json:"id"`
+	Error  string `json:"error"`
+}
+
+// Reloaded tells what a configuration file has changed.
+type Reloaded struct {
+	Version   int      `json:"v"`
+	File      string   `json:"file"`
+	Added     int      `json:"added"` // services and forwards
+	Changed   int      `json:"changed"`
+	Removed   int      `json:"removed"`
+	Unchanged int      `json:"unchanged"`
+	Notes     []string `json:"notes,omitempty"` // what may surprise
+}
+
+// MaxWaitDirect bounds how long a forward may wait for a direct path: who connects to
+// it gives up sooner.
+const MaxWaitDirect = 10 * time.Minute
+
+// Counts are those of the connections of an Exposed, a Forward or a Proxy.
 type Counts struct {
 	Open     int    `json:"open"`
 	Total    uint64 `json:"total"`
@@ -146,6 +237,9 @@ type Counts struct {
 	Sent     uint64 `json:"sent"`     // bytes into the mesh
 	Received uint64 `json:"received"` // bytes out of it
 	Error    string `json:"error,omitempty"`
+
+	Dropped uint64            `json:"dropped,omitempty"` // datagrams
+	Reasons map[string]uint64 `json:"reasons,omitempty"` // why connections failed or broke
 }
 
 // InviteOptions say what an invite gives.
@@ -231,6 +325,24 @@ type Pong struct {
 	Reason  string  `json:"reason,omitempty"` // why the path is a relay's, if a better one was asked for
 }
 
+// An Outcome tells how a raw stream stands.
+type Outcome struct {
+	Version int         `json:"v"`
+	ID      string      `json:"id"`
+	State   StreamState `json:"state"`
+	Error   *Error      `json:"error,omitempty"` // why it broke
+}
+
+// A StreamState tells whether a raw stream is over, and how.
+type StreamState string
+
+// The states of a raw stream.
+const (
+	StreamOpen   StreamState = "open"   // in one direction at least
+	StreamEnded  StreamState = "ended"  // both ends have ended it
+	StreamBroken StreamState = "broken" // before that
+)
+
 // A Code tells programs why something failed.
 type Code string
 
@@ -254,6 +366,11 @@ const (
 	CodeDenied        Code = "access-denied"   // by the system
 	CodeOnlyRelay     Code = "only-relay"      // where that was not good enough
 	CodeUnknownInvite Code = "unknown-invite"
+	CodeForeign       Code = "foreign-request" // by a page of the web, or to another host
+	CodeNotMesh       Code = "not-of-the-mesh" // the host that a proxy was asked for
+	CodeNoConfig      Code = "no-config"       // the node has no configuration file
+	CodeBadConfig     Code = "bad-config"
+	CodeFromConfig    Code = "from-config" // what is in the configuration file is changed there
 )
 
 // The codes of what a command finds by itself, and some of them a node too.
@@ -272,6 +389,7 @@ const (
 	CodeCorrupt     Code = "corrupt"
 	CodeKeyExposed  Code = "key-exposed"
 	CodeInterrupted Code = "interrupted"
+	CodeNotYet      Code = "not-yet" // what was waited for has not come in time
 	CodeRevoked     Code = "revoked"
 	CodeInviteUsed  Code = "invite-used"
 	CodeNoAdmin     Code = "no-admin"

@@ -138,17 +138,22 @@ func fresh(yes bool) string {
 // Expose offers what listens at target as a service, to those that the rules
 // are true of, or to all if there is none.
 func (c *Client) Expose(ctx context.Context, service, target string, allow ...string) (Exposed, error) {
-	return call[Exposed](ctx, c, http.MethodPost, "exposed", Exposed{Service: service, Target: target, Allow: rules(allow)})
+	return c.ExposeAs(ctx, Exposed{Service: service, Target: target, Allow: Rules(allow)})
+}
+
+// ExposeAs is Expose with what else there is to say of it.
+func (c *Client) ExposeAs(ctx context.Context, x Exposed) (Exposed, error) {
+	return call[Exposed](ctx, c, http.MethodPost, "exposed", x)
 }
 
 // Allow lets others use a service too.
 func (c *Client) Allow(ctx context.Context, service string, who ...string) (Access, error) {
-	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Allow: rules(who)})
+	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Allow: Rules(who)})
 }
 
 // Deny keeps some from a service.
 func (c *Client) Deny(ctx context.Context, service string, who ...string) (Access, error) {
-	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Deny: rules(who)})
+	return call[Access](ctx, c, http.MethodPost, "access", Access{Service: service, Deny: Rules(who)})
 }
 
 // Access tells who may use each service that the node offers.
@@ -156,7 +161,8 @@ func (c *Client) Access(ctx context.Context) ([]Access, error) {
 	return call[[]Access](ctx, c, http.MethodGet, "access", nil)
 }
 
-func rules(texts []string) (out []Rule) {
+// Rules makes rules of what was typed.
+func Rules(texts []string) (out []Rule) {
 	for _, text := range texts {
 		out = append(out, Rule{Rule: text})
 	}
@@ -179,10 +185,46 @@ func (c *Client) ForwardAs(ctx context.Context, f Forward) (Forward, error) {
 	return call[Forward](ctx, c, http.MethodPost, "forwards", f)
 }
 
+// ForwardAll begins forwards, all or none.
+func (c *Client) ForwardAll(ctx context.Context, all []Forward) ([]Forward, error) {
+	if len(all) == 1 {
+		f, err := c.ForwardAs(ctx, all[0])
+		return []Forward{f}, err
+	}
+	return call[[]Forward](ctx, c, http.MethodPost, "forwards/several", all)
+}
+
 // Unforward ends a forward, named by the address that it listens at.
 func (c *Client) Unforward(ctx context.Context, listen string) error {
 	_, err := call[struct{}](ctx, c, http.MethodDelete, "forwards?listen="+url.QueryEscape(listen), nil)
 	return err
+}
+
+// Proxy has a local socket be a proxy to all services.
+func (c *Client) Proxy(ctx context.Context, p Proxy) (Proxy, error) {
+	return call[Proxy](ctx, c, http.MethodPost, "proxies", p)
+}
+
+// Unproxy ends a proxy, named by the address that it listens at.
+func (c *Client) Unproxy(ctx context.Context, listen string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "proxies?listen="+url.QueryEscape(listen), nil)
+	return err
+}
+
+// Services tells what the node offers, and what others offer to it.
+func (c *Client) Services(ctx context.Context) (Services, error) {
+	return call[Services](ctx, c, http.MethodGet, "services", nil)
+}
+
+// Wait returns once something is so, or ctx ends.
+func (c *Client) Wait(ctx context.Context, w Wait) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "wait", w)
+	return err
+}
+
+// Reload has the node read its configuration file again.
+func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
+	return call[Reloaded](ctx, c, http.MethodPost, "reload", nil)
 }
 
 // Down ends the node. It returns once the node has let go of its directory.

@@ -12,11 +12,14 @@ import (
 	"time"
 )
 
-// Protocol is what a connection is upgraded to that carries a stream, and
-// PathHeader where the answer tells by which path the stream goes.
+// What a connection is upgraded to that carries a stream, and where the answer tells
+// of it.
 const (
-	Protocol   = "p2pnode-stream"
-	PathHeader = "P2pnode-Path"
+	Protocol    = "p2pnode-stream" // in chunks, see [Conn]
+	ProtocolRaw = "p2pnode-raw"    // the bytes as they are, see the package comment
+
+	PathHeader   = "P2pnode-Path"   // by which path the stream goes
+	StreamHeader = "P2pnode-Stream" // of a raw one, the ID that its [Outcome] is asked for by
 )
 
 // ErrBroken says that a stream broke before its end.

@@ -81,8 +81,13 @@ func (d *Daemon) editAccessLocked(edit control.Access) (control.Access, error) {
 		return control.Access{}, badRequestf("nobody to allow or deny")
 	}
 	e := d.exposedAs(edit.Service)
-	if e == nil {
+	switch {
+	case e == nil:
 		return control.Access{}, errNotExposed
+	case e.want.From != "":
+		return control.Access{}, errFromConfig
+	case e.listener == nil:
+		return control.Access{}, fmt.Errorf("it is down: %w", e.down)
 	}
 	allow, err := d.resolveAll(edit.Allow)
 	if err != nil {
@@ -106,17 +111,14 @@ func (d *Daemon) editAccessLocked(edit control.Access) (control.Access, error) {
 	e.listener.SetAccess(a)
 	made := append(allow, deny...)
 	d.remember(e, made)
+	if err := d.keepExposed(e); err != nil {
+		return control.Access{}, fmt.Errorf("it is changed, but will be as before when the node is started anew: %w", err)
+	}
 	return d.accessView(edit.Service, e, made), nil
 }
 
 // maxRules bounds the rules of one service.
 const maxRules = 1000
-
-func (d *Daemon) exposedAs(service string) *exposed {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.exposed[service]
-}
 
 // pinned returns the rule that was made of a name, if the member that had it is
 // not known any more.
@@ -148,7 +150,7 @@ func (d *Daemon) listAccess() []control.Access { return viewExposed(d, d.accessV
 // accessView tells who may use a service. Notes are told of the rules that were
 // made just now.
 func (d *Daemon) accessView(service string, e *exposed, made []named) control.Access {
-	a := e.listener.Access()
+	a := e.access()
 	return control.Access{
 		Version: control.Version, Service: service,
 		Allow: d.ruleViews(a.Allow, e, made), Deny: d.ruleViews(a.Deny, e, made),

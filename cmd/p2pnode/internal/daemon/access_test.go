@@ -23,7 +23,7 @@ func joinAs(t *testing.T, admin *overlay.Mesh, o overlay.InviteOptions, name str
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := overlay.Join(testContext(t), inv.Text(), config(t, name))
+	m, err := overlay.Join(testContext(t), inv.Text(), localConfig(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestRevokeOfAnInvite(t *testing.T) {
 	if err != nil || i < 0 || list[i].State != control.InviteRevoked {
 		t.Errorf("Invites = %+v, %v, want it revoked", list, err)
 	}
-	_, err = overlay.Join(ctx, inv.Invite, config(t, "bob"))
+	_, err = overlay.Join(ctx, inv.Invite, localConfig(t, "bob"))
 	if !errors.Is(err, credential.ErrRevoked) {
 		t.Errorf("Join = %v, want %v", err, credential.ErrRevoked)
 	}
@@ -241,8 +241,8 @@ func TestInviteState(t *testing.T) {
 	}
 }
 
-// config is of a node that meets those of overlaytest.
-func config(t *testing.T, name string) overlay.Config {
+// localConfig is of a node that meets those of overlaytest.
+func localConfig(t *testing.T, name string) overlay.Config {
 	c := overlaytest.Local(t)
 	c.Name = name
 	return c

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/config"
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/p2p"
@@ -25,15 +27,20 @@ type Daemon struct {
 	mesh  *overlay.Mesh
 	log   *slog.Logger
 	proxy string
+	hint  func(control.Code) string
 	since time.Time
 	ctx   context.Context // ends when the node is to
 	stop  context.CancelFunc
 
 	measured *measured
+	raw      *rawStreams
+	events   *events
 
 	streams sync.WaitGroup // that are being carried, and other work
 	leaving sync.Mutex     // held while the node leaves: the mesh is out before all is written
-	editing sync.Mutex     // held while it is changed who may use a service
+	editing sync.Mutex     // held while it is changed what is exposed and forwarded, and for whom
+
+	config *config.File // as it was last done; nil without one; guarded by editing
 
 	down    chan struct{} // closed when the node has let go of its directory
 	downErr error         // set before
@@ -42,11 +49,18 @@ type Daemon struct {
 	closing  bool
 	exposed  map[string]*exposed
 	forwards map[string]*forwarded
+	proxies  map[string]*proxied // by the address that they listen at
 }
 
 const (
 	// headerTimeout is how long a request may take to say what it wants.
 	headerTimeout = 2 * time.Second
+
+	// idleTimeout is how long a connection may be open for the next request.
+	idleTimeout = time.Minute
+
+	// maxHeader bounds the header of a request, in bytes, about.
+	maxHeader = 16 << 10
 
 	// closeTimeout is how long requests that are being answered are waited for.
 	closeTimeout = 2 * time.Second
@@ -59,18 +73,42 @@ type Config struct {
 
 	// Proxy is what the environment says of one, as VARIABLE=URL, to be shown.
 	Proxy string
+
+	// Hint returns what to do about a failure, or "", for those who use a proxy. If
+	// nil, they are not told.
+	Hint func(control.Code) string
+
+	// File is the node's configuration file, as it was read. If nil, there is none.
+	File *config.File
+
+	// Hangup has the file read again. If nil, only requests do.
+	Hangup <-chan os.Signal
+
+	// Ready is called once what the node exposes and forwards is there again, and
+	// before a request is answered. An error ends the node. If nil, nobody is told.
+	Ready func() error
 }
 
-// Serve runs a mesh's control socket until ctx ends, the node is told to go down,
-// or is out of the mesh. Then it closes the socket and the mesh and ends what it
-// set up. The error is what of that failed, or why others put the node out.
+// Serve begins again what the mesh's node exposed and forwarded when it last ran,
+// and runs its control socket until ctx ends, the node is told to go down, or is out
+// of the mesh. Then it closes the socket and the mesh and ends what it set up. The
+// error is what of that failed, or why others put the node out.
 func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, c Config) error {
 	d := newDaemon(ctx, mesh, c)
+	if err := d.begin(c); err != nil {
+		return errors.Join(err, l.Close(), d.close())
+	}
+	d.streams.Go(d.runRetry)
+	d.streams.Go(func() { d.runReload(d.ctx, c.Hangup) })
 	server := &http.Server{
 		Handler:           d.routes(),
 		BaseContext:       func(net.Listener) context.Context { return d.ctx },
 		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -87,6 +125,22 @@ func Serve(ctx context.Context, l net.Listener, mesh *overlay.Mesh, c Config) er
 	d.leaving.Unlock()
 	d.streams.Wait()
 	return err
+}
+
+// begin has the node as it is to be when it is ready.
+func (d *Daemon) begin(c Config) error {
+	if err := d.restore(); err != nil {
+		return err
+	}
+	if c.File != nil {
+		if err := d.beginConfig(c.File); err != nil {
+			return err
+		}
+	}
+	if c.Ready == nil {
+		return nil
+	}
+	return c.Ready()
 }
 
 // closeSocket has it said from now on that no node is running.
@@ -108,9 +162,9 @@ func (d *Daemon) putOut() error {
 
 func newDaemon(ctx context.Context, mesh *overlay.Mesh, c Config) *Daemon {
 	d := &Daemon{
-		mesh: mesh, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), proxy: c.Proxy,
-		since: time.Now(), down: make(chan struct{}), measured: newMeasured(),
-		exposed: map[string]*exposed{}, forwards: map[string]*forwarded{},
+		mesh: mesh, log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), proxy: c.Proxy, hint: c.Hint,
+		since: time.Now(), down: make(chan struct{}), measured: newMeasured(), raw: newRawStreams(), events: newEvents(),
+		exposed: map[string]*exposed{}, forwards: map[string]*forwarded{}, proxies: map[string]*proxied{},
 	}
 	d.ctx, d.stop = context.WithCancel(ctx)
 	return d
@@ -121,14 +175,17 @@ func (d *Daemon) close() error {
 	d.stop()
 	d.mu.Lock()
 	d.closing = true
-	exposed, forwards := d.exposed, d.forwards
+	exposed, forwards, proxies := d.exposed, d.forwards, d.proxies
 	d.mu.Unlock()
 	var errs []error
+	for _, p := range proxies {
+		errs = append(errs, p.close())
+	}
 	for _, f := range forwards {
-		errs = append(errs, f.forward.Close())
+		errs = append(errs, f.close())
 	}
 	for _, e := range exposed {
-		errs = append(errs, e.expose.Close())
+		errs = append(errs, e.close())
 	}
 	d.downErr = errors.Join(append(errs, d.mesh.Close())...)
 	close(d.down)
@@ -163,10 +220,10 @@ func (d *Daemon) node() control.Node {
 	n := control.Node{
 		Version: control.Version,
 		ID:      self.ID.String(), Name: self.Name, Roles: self.Roles.String(),
-		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: d.mesh.Addrs(), Local: d.local(),
+		Mesh: d.mesh.ID().String(), Expires: self.Expires, Renewal: d.mesh.RenewalDue(), Only: self.Services, Addrs: append([]multiaddr.Multiaddr{}, d.mesh.Addrs()...), Local: d.local(),
 		Reachable: seen.Reachable.String(), Relays: d.peers(seen.Relays), Relaying: relayingView(seen.Relaying),
 		PID: os.Getpid(), Since: d.since,
-		Exposed: d.listExposed(), Forwards: d.listForwards(),
+		Exposed: d.listExposed(), Forwards: d.listForwards(), Proxies: d.listProxies(),
 		Streams: d.listStreams(), StreamTotals: totalsView(d.mesh.Node().StreamTotals()),
 	}
 	for _, m := range d.mesh.Members() {

@@ -41,7 +41,7 @@ func (d *Daemon) doctor(ctx context.Context, look bool) control.Doctor {
 	}
 	r, self := node.Report(), d.mesh.Self()
 	out := control.Doctor{
-		Version: control.Version, ID: self.ID.String(), Name: self.Name, Addrs: r.Addrs,
+		Version: control.Version, ID: self.ID.String(), Name: self.Name, Addrs: append([]multiaddr.Multiaddr{}, r.Addrs...),
 		IPv4: family(r.NAT4, r.Addrs, multiaddr.P_IP4), IPv6: family(r.NAT6, r.Addrs, multiaddr.P_IP6),
 		Reachable: r.Reachable.String(), Relays: d.peers(r.Relays), Refused: []control.RefusedRelay{},
 		Relaying: relayingView(r.Relaying), Local: d.local(), Proxy: d.proxy, Members: []control.Member{},

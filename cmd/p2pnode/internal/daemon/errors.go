@@ -11,6 +11,7 @@ import (
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/p2pnode/p2pnode/overlay/credential"
+	"github.com/p2pnode/p2pnode/overlay/forward"
 	"github.com/p2pnode/p2pnode/p2p"
 )
 
@@ -26,7 +27,11 @@ func badRequestf(format string, args ...any) error {
 var (
 	errNotExposed = errors.New("no such service is exposed")
 	errNoForward  = errors.New("no forward listens there")
+	errNoProxy    = errors.New("no proxy listens there")
+	errFromConfig = errors.New("it is in the node's configuration file")
 	errDown       = errors.New("the node is going down")
+	errNoStream   = errors.New("no such stream is remembered")
+	errUpgrade    = errors.New("no protocol that a stream can have")
 	errEndedBadly = errors.New("the node has ended, but not all went well")
 )
 
@@ -36,6 +41,7 @@ var codes = []struct {
 	code   control.Code
 	status int
 }{
+	{errBadConfig, control.CodeBadConfig, http.StatusConflict}, // whatever is wrong with it
 	{overlay.ErrBadTarget, control.CodeBadRequest, http.StatusBadRequest},
 	{overlay.ErrBadRule, control.CodeBadRequest, http.StatusBadRequest},
 	{credential.ErrInvalid, control.CodeBadRequest, http.StatusBadRequest},
@@ -59,15 +65,29 @@ var codes = []struct {
 	{overlay.ErrServiceExists, control.CodeExists, http.StatusConflict},
 	{syscall.EADDRINUSE, control.CodeInUse, http.StatusConflict},
 	{syscall.EADDRNOTAVAIL, control.CodeNoAddress, http.StatusConflict},
+	{os.ErrNotExist, control.CodeNoAddress, http.StatusConflict}, // the directory of a socket
+	{syscall.ENOTDIR, control.CodeNoAddress, http.StatusConflict},
 	{os.ErrPermission, control.CodeDenied, http.StatusForbidden},
 	{errNotExposed, control.CodeNotFound, http.StatusNotFound},
 	{errNoForward, control.CodeNotFound, http.StatusNotFound},
+	{errNoStream, control.CodeNotFound, http.StatusNotFound},
+	{errNoRoute, control.CodeNotFound, http.StatusNotFound},
+	{errNoMethod, control.CodeBadRequest, http.StatusMethodNotAllowed},
+	{errForeign, control.CodeForeign, http.StatusForbidden},
+	{errReaders, control.CodeBusy, http.StatusServiceUnavailable},
+	{errNoProxy, control.CodeNotFound, http.StatusNotFound},
+	{forward.ErrNotMesh, control.CodeNotMesh, http.StatusForbidden},
+	{errNoConfig, control.CodeNoConfig, http.StatusConflict},
+	{errFromConfig, control.CodeFromConfig, http.StatusConflict},
 	{errDown, control.CodeOther, http.StatusServiceUnavailable},
 }
 
 func codeOf(err error) (control.Code, int) {
+	if errors.Is(err, errUpgrade) {
+		return control.CodeBadRequest, http.StatusUpgradeRequired
+	}
 	var bad badRequest
-	if errors.As(err, &bad) {
+	if errors.As(err, &bad) && !errors.Is(err, errBadConfig) {
 		return control.CodeBadRequest, http.StatusBadRequest
 	}
 	for _, c := range codes {

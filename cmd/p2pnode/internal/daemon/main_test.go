@@ -11,10 +11,23 @@ import (
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
 	"github.com/p2pnode/p2pnode/overlay"
+	"github.com/p2pnode/p2pnode/overlay/overlaytest"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { overlaytest.Main(leakChecked{m}) }
+
+// leakChecked runs tests and fails if goroutines are left.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(code, 1)
+	}
+	return code
+}
 
 // patience bounds what a test waits for. It passes only when a test fails.
 const patience = 30 * time.Second

@@ -101,7 +101,7 @@ func (d *Daemon) measure(m overlay.Member) {
 			d.log.Debug("measure the round trip", "member", m.Name, "err", err)
 		}
 	}
-	if !d.keep(func() { d.streams.Go(ping) }) {
+	if !d.enter(func() { d.streams.Go(ping) }) {
 		<-d.measured.slots
 	}
 }

@@ -1,22 +1,21 @@
 package daemon
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
-	"github.com/p2pnode/p2pnode/overlay/forward"
-	"github.com/p2pnode/p2pnode/p2p"
 )
 
 // maxRequest bounds the body of a request, in bytes.
 const maxRequest = 64 << 10
+
+// bodyTimeout is how long it may take to arrive.
+const bodyTimeout = 10 * time.Second
 
 func (d *Daemon) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -68,20 +67,53 @@ func (d *Daemon) routes() http.Handler {
 			}
 			return d.forward(f)
 		},
+		"POST /v1/forwards/several": func(r *http.Request) (any, error) {
+			all, err := decode[[]control.Forward](r)
+			if err != nil {
+				return nil, err
+			}
+			return d.forwardAll(all)
+		},
 		"DELETE /v1/forwards": func(r *http.Request) (any, error) { return nil, d.unforward(query(r, "listen")) },
-		"POST /v1/down":       func(*http.Request) (any, error) { return nil, d.goDown() },
+		"POST /v1/proxies": func(r *http.Request) (any, error) {
+			p, err := decode[control.Proxy](r)
+			if err != nil {
+				return nil, err
+			}
+			return d.beginProxy(p)
+		},
+		"DELETE /v1/proxies": func(r *http.Request) (any, error) { return nil, d.unproxy(query(r, "listen")) },
+		"GET /v1/services":   func(r *http.Request) (any, error) { return d.services(r.Context()), nil },
+		"POST /v1/wait": func(r *http.Request) (any, error) {
+			w, err := decode[control.Wait](r)
+			if err != nil {
+				return nil, err
+			}
+			return nil, d.wait(r.Context(), w)
+		},
+		"POST /v1/reload": func(*http.Request) (any, error) { return d.reload() },
+		"POST /v1/down":   func(*http.Request) (any, error) { return nil, d.goDown() },
 	} {
 		mux.HandleFunc(pattern, d.answer(f))
 	}
-	mux.HandleFunc("POST /v1/dial", d.dial)
-	return mux
+	mux.HandleFunc("POST /v1/dial", func(w http.ResponseWriter, r *http.Request) { d.dial(w, r, query(r, "target")) })
+	mux.HandleFunc("POST /v1/dial/{service}", func(w http.ResponseWriter, r *http.Request) { d.dial(w, r, "/"+r.PathValue("service")) })
+	mux.HandleFunc("POST /v1/dial/{member}/{service}", func(w http.ResponseWriter, r *http.Request) {
+		d.dial(w, r, r.PathValue("member")+"/"+r.PathValue("service"))
+	})
+	mux.HandleFunc("GET /v1/streams/{id}", d.answer(func(r *http.Request) (any, error) { return d.raw.outcome(r.PathValue("id")) }))
+	mux.HandleFunc("GET /v1/events", d.tellEvents)
+	return d.guard(mux)
 }
 
 // answer makes a handler of a function that returns what to answer.
 func (d *Daemon) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-		v, err := f(r)
+		err := readBody(w, r)
+		var v any
+		if err == nil {
+			v, err = f(r)
+		}
 		switch {
 		case err != nil:
 			d.writeError(w, err)
@@ -91,6 +123,34 @@ func (d *Daemon) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 			writeJSON(w, http.StatusOK, v)
 		}
 	}
+}
+
+// readBody has a request's body in memory before anything is done, so that nothing is
+// kept waiting by who sends it slowly.
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+		return err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		w.Header().Set("Connection", "close") // where it ends is not known
+		return badRequestf("request body: %w", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return control.SetReadDeadline(time.Time{}) // the server goes on to read, to see whether the client is there
+}
+
+// wantNoBody returns an error if a request has a body that nobody would read: who sends
+// it could wait for ever for the answer that follows.
+func wantNoBody(r *http.Request) error {
+	if r.ContentLength != 0 {
+		return badRequestf("request body: want none")
+	}
+	return nil
 }
 
 func query(r *http.Request, key string) string { return r.URL.Query().Get(key) }
@@ -120,89 +180,4 @@ func (d *Daemon) writeError(w http.ResponseWriter, err error) {
 	}
 	code, status := codeOf(err)
 	writeJSON(w, status, &control.Error{Version: control.Version, Code: code, Text: err.Error()})
-}
-
-// dial opens a stream and ties it to the request's connection.
-func (d *Daemon) dial(w http.ResponseWriter, r *http.Request) {
-	d.streams.Add(1) // before the server forgets the connection
-	defer d.streams.Done()
-	target := query(r, "target")
-	ctx, err := dialContext(r)
-	if err != nil {
-		d.writeError(w, err)
-		return
-	}
-	stream, err := d.mesh.Dial(ctx, target)
-	if err != nil {
-		d.writeError(w, err)
-		return
-	}
-	conn, err := upgrade(w, stream.Path())
-	if err != nil {
-		d.log.Debug("upgrade", "service", target, "err", err)
-		stream.Reset()
-		return
-	}
-	if err := forward.Join(d.ctx, untold{conn}, stream); err != nil {
-		d.log.Debug("stream broke", "service", target, "err", err)
-		d.tell(conn, err)
-	}
-}
-
-// dialContext returns a request's context, with which is dialed as is asked for: past
-// relays, or for a stream that ends with its connection.
-func dialContext(r *http.Request) (context.Context, error) {
-	ctx := r.Context()
-	if query(r, "plain") != "" {
-		ctx = p2p.Plain(ctx)
-	}
-	asked := query(r, "direct")
-	if asked == "" {
-		return ctx, nil
-	}
-	wait, err := time.ParseDuration(asked)
-	if err != nil || wait < 0 {
-		return nil, badRequestf("direct %.80q: not how long to wait for a direct path", asked)
-	}
-	return p2p.WaitDirect(ctx, wait), nil
-}
-
-// An untold is a stream to a command that is still to be told why it breaks.
-type untold struct{ *control.Conn }
-
-// Reset wakes whoever waits on the stream.
-func (u untold) Reset() error { return u.SetDeadline(time.Unix(1, 0)) }
-
-// tell gives a stream to a command up, and tells why if that is more than that
-// it broke.
-func (d *Daemon) tell(conn *control.Conn, err error) {
-	if out := d.mesh.Err(); out != nil && !errors.Is(out, net.ErrClosed) {
-		err = out
-	} else if cause := errors.Unwrap(err); cause != nil {
-		err = cause // without the ends of the joint, which say nothing to a user
-	}
-	code, _ := codeOf(err)
-	lost := errors.Is(err, p2p.ErrTimeLimit) || errors.Is(err, p2p.ErrUnknownStream)
-	switch {
-	case lost, code == control.CodeRevoked, code == control.CodeExpired, code == control.CodeNotPermitted, code == control.CodeNotMember:
-		err = conn.Abort(&control.Error{Version: control.Version, Code: code, Text: err.Error()})
-	default:
-		err = conn.Reset()
-	}
-	if err != nil {
-		d.log.Debug("tell that a stream broke", "err", err)
-	}
-}
-
-// upgrade takes a request's connection for a stream.
-func upgrade(w http.ResponseWriter, path p2p.Path) (*control.Conn, error) {
-	conn, buf, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s: %v\r\n\r\n", control.Protocol, control.PathHeader, path)
-	if err := buf.Flush(); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return control.NewConn(conn, buf.Reader), nil
 }

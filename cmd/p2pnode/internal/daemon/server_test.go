@@ -69,6 +69,7 @@ func TestBadRequests(t *testing.T) {
 		{"forward that waits for ever", "POST", "forwards", `{"listen":"0","target":"/web","wait_direct":9000000000000000}`, 400, "not how long to wait"},
 		{"nobody to tell of", "POST", "doctor?member=", "", 404, "no such member"},
 		{"nobody to tell of, as it is", "GET", "doctor?member=nobody", "", 404, "no such member"},
+		{"a body where none is read", "GET", "events", strings.Repeat("a", 8*maxRequest), 400, "want none"},
 		{"wrong method", "GET", "down", "", 405, ""},
 		{"unknown path", "GET", "secrets", "", 404, ""},
 	} {

@@ -126,6 +126,10 @@ func TestUnforwardByOtherSpelling(t *testing.T) {
 			}
 			port := freePort(t)
 			f, err := s.Forward(ctx, strings.ReplaceAll(tt.listen, "PORT", port), "/web")
+			for told := (*control.Error)(nil); errors.As(err, &told) && told.Code == control.CodeInUse; {
+				port = freePort(t) // another program has taken it meanwhile
+				f, err = s.Forward(ctx, strings.ReplaceAll(tt.listen, "PORT", port), "/web")
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
