@@ -40,7 +40,7 @@ const (
 	hostileMemory = 64 << 10
 
 	// joinsMeanwhile join, each within joinWithin.
-	joinsMeanwhile = 5
+	joinsMeanwhile = 3
 	joinWithin     = 2 * time.Second
 )
 

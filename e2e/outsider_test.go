@@ -61,6 +61,10 @@ func everyTransport(t *testing.T) string {
 	return strings.Join(all, ",")
 }
 
+// probesAtOnce bounds the hosts that dial at a time: the node hangs up on who is not
+// admitted soon, be it that the machine is busy.
+const probesAtOnce = 16
+
 // A libp2p host, which is no member, dials every address of a node.
 func TestOutsiderLearnsNothing(t *testing.T) {
 	alice := expose(newNode(t, "alice").up("--listen", everyTransport(t)))
@@ -74,6 +78,7 @@ func TestOutsiderLearnsNothing(t *testing.T) {
 
 	var transports []string
 	var probes sync.WaitGroup // not parallel subtests, which are few at a time and mostly wait
+	turns := make(chan struct{}, probesAtOnce)
 	for _, s := range alice.ready.Addrs {
 		addr, err := multiaddr.NewMultiaddr(s)
 		if err != nil {
@@ -86,7 +91,9 @@ func TestOutsiderLearnsNothing(t *testing.T) {
 		}
 		transports = append(transports, name)
 		for _, p := range spoken {
+			turns <- struct{}{}
 			probes.Go(func() {
+				defer func() { <-turns }()
 				if err := probe(testContext(t), id, addr, p); err != nil {
 					t.Errorf("%s at %v: %v", p, addr, err)
 				}

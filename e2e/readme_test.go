@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,6 +174,23 @@ func tableCommands(t *testing.T, section string, atLeast int) []string {
 		t.Fatalf("the README's table has the commands %q, want at least %d", commands, atLeast)
 	}
 	return commands
+}
+
+// Each command of the table, as a node that offers what is used.
+func TestReadmeServices(t *testing.T) {
+	needs(t, "curl")
+	alice := newNode(t, "alice").up()
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	alice.run("expose", "web", strings.TrimPrefix(server.URL, "http://"))
+	for _, c := range tableCommands(t, "Services of every kind", 9) {
+		cmd := exec.CommandContext(testContext(t), "sh", "-c", c)
+		cmd.Env = append(os.Environ(), "P2PNODE_DIR="+alice.dir, "PATH="+filepath.Dir(command)+string(os.PathListSeparator)+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if t.Logf("%s: %.200s", c, out); err != nil {
+			t.Errorf("%s: %v", c, err)
+		}
+	}
 }
 
 // Each command of the table, as the admin, with a bob that is there whenever one

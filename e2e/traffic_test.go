@@ -13,8 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -49,35 +47,6 @@ func TestDownloadThroughForward(t *testing.T) {
 	}
 	if got := hashFile(t, out); got != want {
 		t.Errorf("sha256 of what came through the forward = %s, want %s", got, want)
-	}
-}
-
-// ssh and rsync are what people use such a thing for.
-func TestSSHAndRsyncThroughForward(t *testing.T) {
-	needs(t, "ssh", "ssh-keygen", "rsync")
-	server, key := startSSHD(t, nil)
-	bob, forward := startPair(t, server)
-	identity := []string{"-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"}
-	options := append(slices.Clone(identity), "-p", port(forward))
-	connect := append(identity, "-o", "ProxyCommand="+command+" connect alice/web --dir "+bob.dir)
-	for _, way := range [][]string{append(options, "127.0.0.1"), append(connect, "alice")} {
-		cmd := exec.CommandContext(testContext(t), "ssh", append(way, "cat; echo done")...)
-		cmd.Stdin = strings.NewReader("through the mesh\n")
-		if out, err := cmd.Output(); err != nil || string(out) != "through the mesh\ndone\n" {
-			t.Errorf("%v = %q, %v", cmd.Args, out, err)
-		}
-	}
-
-	src, dst := t.TempDir(), t.TempDir()
-	for i := range 20 {
-		writeRandom(t, filepath.Join(src, fmt.Sprint("f", i)), 1<<18)
-	}
-	sync := exec.CommandContext(testContext(t), "rsync", "-a", "-e", "ssh "+strings.Join(options, " "), src+"/", "127.0.0.1:"+dst+"/")
-	if out, err := sync.CombinedOutput(); err != nil {
-		t.Fatalf("rsync: %v: %s", err, out)
-	}
-	if out, err := exec.Command("diff", "-r", src, dst).CombinedOutput(); err != nil {
-		t.Errorf("diff of what rsync copied: %v: %s", err, out)
 	}
 }
 

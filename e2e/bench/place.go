@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"os/exec"
 
 	"github.com/p2pnode/p2pnode/e2e/lab"
@@ -69,9 +71,26 @@ func openPlaces(ctx context.Context, apart bool) (places, func(), error) {
 		return places{}, nil, err
 	}
 	at := places{place{l.Host("near")}, place{l.Host("far")}}
-	if err := l.Err(); err != nil {
+	err = l.Err()
+	if err == nil {
+		err = errors.Join(at.near.recyclePorts(), at.far.recyclePorts())
+	}
+	if err != nil {
 		l.Close()
 		return places{}, nil, err
 	}
 	return at, func() { l.Close() }, nil
+}
+
+// recyclePorts has a host give the port of an ended connection to another after a
+// second, as this machine does at its loopback address. Otherwise the thousands of
+// connections that are counted would soon have used all the ports there are, and what
+// was measured would be the kernel's search for the last.
+func (p place) recyclePorts() error {
+	return p.do(func() error {
+		return errors.Join(
+			os.WriteFile("/proc/sys/net/ipv4/tcp_tw_reuse", []byte("1"), 0),
+			os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("10000 65000"), 0),
+		)
+	})
 }

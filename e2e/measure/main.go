@@ -25,6 +25,8 @@
 //	go run ./e2e/measure local-peers 40
 //	go run ./e2e/measure local-streams
 //	go run ./e2e/measure local-many 20
+//	go run ./e2e/measure services-open 10000
+//	go run ./e2e/measure services-slow
 //
 // Admission is measured as a connection with it less one without: the round
 // trips, of the times to connect over a proxy that holds all bytes up for 20 ms,
@@ -92,6 +94,15 @@
 //     some hundredths of a second too large. Memory and connections are looked at
 //     after the idle time.
 //
+// All of services is measured between two p2pnode processes of one machine, that meet
+// by unix sockets and then by the network, and on Linux only:
+//
+//   - services-open: what that many connections (10,000) through 100 forwards cost the
+//     two nodes while they are idle, and how many were refused. By a unix socket the
+//     node that forwards has two files open for each.
+//   - services-slow: what a connection that reads as fast as it can gets alone, and
+//     beside 16 that read 1 byte a second, and the memory that these take.
+//
 // The nodes are processes of their own. Everything is gone at the end; should this
 // program be killed, its processes end too and a directory stays. A figure is
 // printed with its median, its 95th percentile and its maximum, as JSON with
@@ -137,7 +148,7 @@ func main() {
 	args.StringVar(&o.soak.tags, "tags", "", "build tags of the nodes of durable-soak")
 	brisk := args.Bool("brisk", false, "have durable-soak's faults come faster and last shorter")
 	args.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-lan|-relay|-long|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+" [how many]")
+		fmt.Fprintln(os.Stderr, "usage: measure [flags] start|memory|streams|admission|network[-lan|-relay|-long|-circuits|-loss|-hole|-hard|-faults] [name]|network-crowd [how many]|durable-soak|durable-rows [name]|durable-cost|local|"+strings.Join(localNames, "|")+"|services-open [how many]|services-slow")
 		args.PrintDefaults()
 	}
 	pflag.Parse()
@@ -180,12 +191,12 @@ func (o options) chosen(args []string) ([]measurement, error) {
 	if len(args) == 0 {
 		return nil, errors.New("nothing to measure is named")
 	}
-	peers, processes, members := 110, 200, 200
+	peers, processes, members, connections := 110, 200, 200, manyConnections
 	var filter string
 	if (strings.HasPrefix(args[0], "network") || args[0] == "durable-rows") && args[0] != "network-crowd" && len(args) == 2 {
 		filter, args = args[1], args[:1]
 	}
-	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes, "network-crowd": &members}[args[0]], 1
+	count, above := map[string]*int{"local-peers": &peers, "local-many": &processes, "network-crowd": &members, "services-open": &connections}[args[0]], 1
 	switch count {
 	case &peers:
 		above = heldLocalPeers
@@ -224,6 +235,8 @@ func (o options) chosen(args []string) ([]measurement, error) {
 		"local-peers":      measureLocalPeers(peering{few: fewLocalPeers, held: heldLocalPeers, many: peers, processes: 4, settle: o.settle}),
 		"local-streams":    measureLocalStreams(manyStreams),
 		"local-many":       measureLocalMany(crowd{processes, o.settle, o.idle}),
+		"services-open":    measureServicesOpen(connections),
+		"services-slow":    measureServicesSlow(o.rounds),
 	}
 	names := args[:1]
 	if args[0] == "local" {
@@ -255,6 +268,8 @@ func roleOf(args []string) func() error {
 		return networkNodesOrders
 	case role == durableRole:
 		return durableOrders
+	case role == serviceRole:
+		return servers
 	case role == localNodeRole && len(args) == 2:
 		return func() error { return localNodesRole(args) }
 	case role == localStartRole && len(args) == 3:

@@ -50,14 +50,22 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-// What admission costs is the difference of two noisy figures, and may be nothing.
+// What admission costs is the difference of two noisy figures: on a busy machine it is
+// measured again.
 func TestMeasureAdmission(t *testing.T) {
-	figures, err := measureAdmission(2, 20)(t.Context(), nil)
-	if err != nil || len(figures) != 6 {
-		t.Fatalf("measureAdmission = %v, %v, want 6 figures", figures, err)
-	}
-	if trips := figures[2].percentile(50); trips < 0.5 || trips > 1.5 {
-		t.Errorf("%s = %v, want about 1", figures[2].Name, trips)
+	const tries = 3
+	for try := 1; ; try++ {
+		figures, err := measureAdmission(2, 20)(t.Context(), nil)
+		if err != nil || len(figures) != 6 {
+			t.Fatalf("measureAdmission = %v, %v, want 6 figures", figures, err)
+		}
+		trips := figures[2].percentile(50)
+		if 0.5 <= trips && trips <= 1.5 {
+			return
+		}
+		if try == tries {
+			t.Fatalf("%s = %v, want about 1", figures[2].Name, trips)
+		}
 	}
 }
 
@@ -120,6 +128,7 @@ func TestChosen(t *testing.T) {
 		{"all of local", good, []string{"local"}, len(localNames), ""},
 		{"a part of local", good, []string{"local-peers"}, 1, ""},
 		{"with processes", good, []string{"local-many", "20"}, 1, ""},
+		{"with connections", good, []string{"services-open", "1000"}, 1, ""},
 		{"nothing", good, nil, 0, "nothing"},
 		{"unknown", good, []string{"pigeons"}, 0, `no measurement "pigeons"`},
 		{"two", good, []string{"start", "memory"}, 0, "want one"},
