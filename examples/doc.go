@@ -4,6 +4,9 @@
 //   - echo: a service, and a stream to it by name
 //   - chat: who is in the mesh, and a stream to each of them
 //   - http: a web server and a web client that meet in the mesh
+//   - grpc: a gRPC server and a gRPC client
+//   - redis: a database behind one member, used by the usual client at another
+//   - drop: files for a member
 //   - worker: jobs for whichever members offer to work
 //
 // All are started alike. Without an argument a program founds a mesh and prints

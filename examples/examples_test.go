@@ -1,8 +1,12 @@
 package examples_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
 	"math"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -65,6 +69,81 @@ func TestHTTP(t *testing.T) {
 		name := bob.expect(`^Hello (\S+), this is web\.alice\.mesh\.$`)[1]
 		bob.wait()
 		alice.expect(`^GET / for ` + regexp.QuoteMeta(name) + `, path \w+$`)
+	}
+	alice.interrupt()
+}
+
+func TestGRPC(t *testing.T) {
+	alice := start(t, "grpc")
+	bob := start(t, "grpc", alice.invite())
+	bob.expect(`^called: SERVING$`)
+	bob.expect(`^watched: SERVING$`)
+	alice.interrupt()
+	bob.expect(`^gone$`)
+	bob.wait()
+}
+
+func TestRedis(t *testing.T) {
+	alice := start(t, "redis", "-at", startRedis(t))
+	invite := alice.invite()
+	for visit := range 2 {
+		bob := start(t, "redis", invite)
+		bob.expect(fmt.Sprintf(`^visit %d, by \S+$`, visit+1))
+		bob.wait()
+	}
+	alice.interrupt()
+}
+
+// startRedis starts a Redis server that keeps nothing, and returns its address.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	dir, err := os.MkdirTemp("", "r") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	server := exec.Command(path, "--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--appendonly", "no")
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Kill()
+		server.Wait()
+	})
+	said := bufio.NewScanner(out)
+	for said.Scan() {
+		if strings.Contains(strings.ToLower(said.Text()), "ready to accept connections") {
+			go io.Copy(io.Discard, out) // or it would wait for a reader
+			return "unix:" + socket
+		}
+	}
+	t.Fatal("redis-server ended before it was ready")
+	return ""
+}
+
+func TestDrop(t *testing.T) {
+	dir := t.TempDir()
+	alice := startIn(t, dir, "drop")
+	invite := alice.invite()
+	sent := strings.Repeat("all of it ", 100_000)
+	bob := start(t, "drop", invite)
+	bob.send(sent)
+	bob.endInput()
+	if said := bob.seen.String(); said != "1000000 bytes kept\n" {
+		t.Errorf("drop prints %q, want 1000000 bytes kept", said)
+	}
+	kept := alice.expect(`^\./?(\S+): 1000000 bytes, path \w+$`)[1]
+	if got, err := os.ReadFile(filepath.Join(dir, kept)); err != nil || string(got) != sent {
+		t.Errorf("%s has %d bytes, %v, want the %d that were sent", kept, len(got), err, len(sent))
 	}
 	alice.interrupt()
 }

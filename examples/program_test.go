@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,11 +30,12 @@ func buildAndRun(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	programs = dir
 	// The examples meet in a directory of these tests.
-	if err := os.Setenv("XDG_RUNTIME_DIR", dir); err != nil {
+	run := filepath.Join(dir, "run")
+	if err := errors.Join(os.Mkdir(run, 0o700), os.Setenv("XDG_RUNTIME_DIR", run)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./...").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./...", "../cmd/p2pnode").CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "build the examples: %v\n%s", err, out)
 		return 1
@@ -61,11 +63,26 @@ type program struct {
 // killed.
 func start(t *testing.T, name string, args ...string) *program {
 	t.Helper()
+	return startIn(t, ".", name, args...)
+}
+
+// startIn is start in a folder.
+func startIn(t *testing.T, dir, name string, args ...string) *program {
+	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("a process can't be interrupted by another on Windows")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), maxRun)
-	p := &program{t: t, name: name, cmd: exec.CommandContext(ctx, filepath.Join(programs, name), args...)}
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, name), args...)
+	cmd.Dir = dir
+	return startCommand(t, name, cmd)
+}
+
+// startCommand is start for what is no example in Go. It ends with the command's context.
+func startCommand(t *testing.T, name string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{t: t, name: name, cmd: cmd}
 	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -79,9 +96,9 @@ func start(t *testing.T, name string, args ...string) *program {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cancel()
 		if !p.ended {
-			_ = p.cmd.Wait() // says that it was killed
+			_ = p.cmd.Process.Kill() // it may have ended by itself
+			_ = p.cmd.Wait()         // says that it was killed
 		}
 	})
 	return p
@@ -111,7 +128,7 @@ func (p *program) next() bool {
 // invite returns the invite in the line that the program says to type.
 func (p *program) invite() string {
 	p.t.Helper()
-	return p.expect(`^go run \./examples/` + p.name + ` (?:-name bob )?(p2pnode1\w+)$`)[1]
+	return p.expect(`^go run \./examples/` + p.name + ` (?:-name bob )?(p2pnode1\w+)(?: < FILE)?$`)[1]
 }
 
 func (p *program) send(text string) {
