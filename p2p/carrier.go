@@ -109,16 +109,19 @@ func (d *durableStream) useLocked(c *durableCarrier) {
 	d.changedLocked()
 }
 
-// receiveNext takes in what a carrier is to carry next, which may take its time.
-func (n *Node) receiveNext(c network.Conn, raw network.MuxedStream) {
+// receiveNext takes in what a carrier is to carry next once a stream has left it, which
+// may take its time.
+func (n *Node) receiveNext(c *durableCarrier, left *durableStream) {
+	raw := c.raw
 	h, err := durable.ReadHello(raw)
 	switch {
 	case err == io.EOF:
 		_ = raw.Close() // the peer has no more use for it
 	case err != nil || h.Resume: // for which the peer is to open one
 		_ = raw.Reset() // it may be so already
+		left.leftBroken(c.conn, c.epoch)
 	default:
-		n.acceptDurable(c, raw, h)
+		n.acceptDurable(c.conn, raw, h)
 	}
 }
 

@@ -48,6 +48,23 @@ func silentTCP(t *testing.T) string {
 	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port(l.Addr()))
 }
 
+// closedTCP returns a TCP address at which nobody listens, and nobody will while the
+// test lasts: a connection has it.
+func closedTCP(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port(c.LocalAddr()))
+}
+
 func strangerID(t *testing.T) peer.ID {
 	t.Helper()
 	id, err := peer.Decode(testID)
@@ -73,8 +90,8 @@ func TestDialErrorText(t *testing.T) {
 	hasty := newTestNode(t, Config{DialTimeout: 100 * time.Millisecond})
 	other := newTestNode(t, Config{Listen: addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")})
 	otherWS := newTestNode(t, Config{Listen: addrs("/ip4/127.0.0.1/tcp/0/ws")})
-	closed := freeAddr(t)
-	closedUDP := strings.Replace(closed, "/tcp/", "/udp/", 1) + "/quic-v1"
+	closed := closedTCP(t)
+	closedUDP := strings.Replace(closed, "/tcp/", "/udp/", 1) + "/quic-v1" // not tried
 	silent := silentTCP(t)
 	names := []string{
 		testID, "PEER", other.ID().String(), "OTHER", otherWS.ID().String(), "OTHER", closed, "CLOSED", closedUDP, "CLOSED-UDP", silent, "SILENT",
@@ -157,14 +174,14 @@ func TestDialErrorOfARefusal(t *testing.T) {
 	listener := newTestNode(t, Config{Admission: secret("word"), Listen: addrs("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")})
 	_, err := dialer.Dial(testContext(t), listener.ID(), "/echo/1")
 	checkIs(t, "Dial", err, ErrNoAddress)
-	err = dialer.Connect(testContext(t), listener.ID(), append(listener.Addrs(), addrs(freeAddr(t))...)...)
+	err = dialer.Connect(testContext(t), listener.ID(), append(listener.Addrs(), addrs(closedTCP(t))...)...)
 	if got, want := goldenText(err, listener.ID().String(), "PEER"), "dial peer PEER: peer refuses: reason 20"; got != want {
 		t.Errorf("Connect = %q, want %q", got, want)
 	}
 }
 
 func TestDialEndsWithItsContext(t *testing.T) {
-	silent, closed := silentTCP(t), freeAddr(t)
+	silent, closed := silentTCP(t), closedTCP(t)
 	errMine := errors.New("called off")
 	timely, cancelTimely := context.WithTimeout(context.Background(), time.Second) // on a busy machine a refusal takes some of it
 	defer cancelTimely()

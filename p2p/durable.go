@@ -479,7 +479,7 @@ func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
 	switch {
 	case d.opener && !ds.spares.keep(c.conn, raw):
 		return false
-	case !d.opener && !d.node.start(func() { d.node.receiveNext(c.conn, raw) }):
+	case !d.opener && !d.node.start(func() { d.node.receiveNext(c, d) }):
 		return false
 	}
 	d.left = c.conn
@@ -488,6 +488,19 @@ func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
 		d.node.start(func() { ds.connClosed(c.conn) })
 	}
 	return true
+}
+
+// leftBroken takes in that the carrier of an epoch which the stream has left is broken.
+// If the peer has yet to say that it has all, it may have gone on with another, and be
+// done.
+func (d *durableStream) leftBroken(c network.Conn, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone || d.carrier != nil || d.left != c || d.end.Epoch() != epoch {
+		return
+	}
+	d.left = nil
+	d.strayLocked(epoch)
 }
 
 // awaitEnd waits until the peer says by the end of the carrier that it has all.

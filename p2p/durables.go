@@ -213,15 +213,12 @@ func (ds *durables) connClosed(c network.Conn) {
 	ds.spares.drop(c)
 	for _, d := range ds.of(c.RemotePeer()) {
 		d.mu.Lock()
-		switch {
-		case d.connLocked() != c:
-		case d.carrier != nil:
+		if d.carrier != nil && d.carrier.conn == c {
 			d.lostLocked(d.carrier)
-		default:
-			d.left = nil
-			d.strayLocked(d.end.Epoch()) // the peer may not have all
 		}
+		epoch := d.end.Epoch()
 		d.mu.Unlock()
+		d.leftBroken(c, epoch)
 	}
 }
 

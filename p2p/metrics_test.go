@@ -53,7 +53,7 @@ func TestMetricsOfTwoNodes(t *testing.T) {
 			t.Fatal("Connect of a stranger = nil, want a refusal")
 		}
 	}
-	if err := from.Connect(testContext(t), strangerID(t), addrs(freeAddr(t))...); err == nil {
+	if err := from.Connect(testContext(t), strangerID(t), addrs(closedTCP(t))...); err == nil {
 		t.Fatal("Connect to nobody = nil, want an error")
 	}
 	until(t, "the refusals are counted", func() bool { return to.gate.refused.Load() == 2 })

@@ -245,7 +245,7 @@ func TestProxyErrorText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed, err := url.Parse("http://" + strings.NewReplacer("/ip4/", "", "/tcp/", ":").Replace(freeAddr(t)))
+	closed, err := url.Parse("http://" + strings.NewReplacer("/ip4/", "", "/tcp/", ":").Replace(closedTCP(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +339,7 @@ func TestProxyChoiceFails(t *testing.T) {
 func TestPageInPlaceOfAPeer(t *testing.T) {
 	page := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(page.Close)
-	closed := freeAddr(t)
+	closed := closedTCP(t)
 	for addr, want := range map[string]string{
 		fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/tls/ws", port(page.Listener.Addr())): "a page (404 Not Found with text/plain) is the answer, and not a node's",
 		closed + "/tls/ws": "connect: connection refused",

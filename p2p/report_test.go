@@ -54,17 +54,6 @@ func TestOutcomeOf(t *testing.T) {
 	}
 }
 
-// closedTCP returns an address at which nobody listens.
-func closedTCP(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
-}
-
 // What came of dialing, as it is told.
 func TestWhy(t *testing.T) {
 	for _, tt := range []struct {

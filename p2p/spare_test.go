@@ -120,6 +120,32 @@ func TestSpareThatIsGone(t *testing.T) {
 	}
 }
 
+// A stream that has left its carrier and has yet to hear that the peer has all asks on
+// another once that one breaks: the peer may be done, and have nothing more to say.
+func TestLeftCarrierBreaks(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	near, far := openStream(t, from, to)
+	d := durableOf(t, near)
+	d.mu.Lock()
+	defer d.mu.Unlock() // so that it acknowledges nothing
+	d.end.CloseWrite()
+	if _, err := d.carrier.raw.Write(d.end.Next(time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	_ = far.CloseWrite()
+	readsAll(t, far, nil)
+	under := durableOf(t, far)
+	until(t, "the carrier is left", func() bool {
+		under.mu.Lock()
+		defer under.mu.Unlock()
+		return under.left != nil
+	})
+	_ = d.carrier.raw.Reset()
+	d.forgetLocked()
+	d.dropCarrierLocked()
+	over(t, from, to)
+}
+
 // Only so many are kept, and those of a connection that is closed are not.
 func TestSparesAreBounded(t *testing.T) {
 	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
