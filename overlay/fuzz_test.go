@@ -48,7 +48,25 @@ func FuzzRedeemed(f *testing.F) {
 	fuzzMessage(f, redeemed{Code: uint8(refusedInviteUsed)}, redeemed{Credential: []byte{1}})
 }
 
-func FuzzListed(f *testing.F) { fuzzMessage(f, listed{}, listed{[]string{"db", "web"}}) }
+func FuzzListed(f *testing.F) {
+	fuzzMessage(f, listed{}, listed{Streams: []string{"db", "web"}}, listed{[]string{"web"}, []string{"dns"}, []uint16{8000, 8999, 0}})
+}
+
+// What is told of services is checked before it is believed.
+func TestListedIsChecked(t *testing.T) {
+	for name, l := range map[string]listed{
+		"a name that is none":    {Streams: []string{"a b"}},
+		"datagrams of no name":   {Datagrams: []string{""}},
+		"one port":               {Ports: []uint16{1}},
+		"ports of no kind":       {Ports: []uint16{1, 2, 9}},
+		"ports in another order": {Ports: []uint16{2, 1, 0}},
+		"port 0":                 {Ports: []uint16{0, 1, 0}},
+	} {
+		if got, err := l.services(); err == nil {
+			t.Errorf("%s = %v, want an error", name, got)
+		}
+	}
+}
 
 func FuzzBookedInvite(f *testing.F) {
 	fuzzMessage(f, bookedInvite{}, bookedInvite{Name: "bob", Roles: credential.DefaultRoles, Made: 1, NotAfter: 2, Uses: 3, Services: []string{"web"}})

@@ -66,8 +66,8 @@ type ListenConfig struct {
 	// Ports is for the service [PortsService] alone, which needs it: the Listener
 	// takes in the streams to the services that are named like one of the ports and
 	// that have no Listener of their own. [Conn.Service] tells which. Access is to
-	// all of them. They are found at this member and not by "/8080", and nobody
-	// hears which they are.
+	// all of them. The DHT does not tell of them: members ask those that are near for
+	// "/8080".
 	Ports Ports
 }
 
@@ -96,7 +96,7 @@ func (m *Mesh) ListenWith(service string, c ListenConfig) (*Listener, error) {
 func (c ListenConfig) checkName(service string) error {
 	if service == PortsService {
 		if err := c.Ports.check(); err != nil {
-			return fmt.Errorf("%s: %w", service, err)
+			return fmt.Errorf("%s: ListenConfig.Ports is %v: %w", service, c.Ports, err)
 		}
 		return nil
 	}
@@ -225,13 +225,6 @@ func (m *Mesh) withdraw(l *Listener) {
 	if l.public != nil {
 		l.public.Stop()
 	}
-}
-
-// Services returns the names of the services that this node offers, sorted.
-func (m *Mesh) Services() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return sortedKeys(m.services)
 }
 
 // serveStreams takes in the streams that members open to services, once this

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -18,7 +19,7 @@ func (p Ports) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
 
 func (p Ports) check() error {
 	if p.First == 0 || p.Last < p.First {
-		return fmt.Errorf("ListenConfig.Ports is %v: want two ports above 0, the lower one first", p)
+		return errors.New("want two ports above 0, the lower one first")
 	}
 	return nil
 }

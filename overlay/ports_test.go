@@ -50,7 +50,8 @@ func TestPorts(t *testing.T) {
 		{"alice/99999999999999999999999", "tcp", overlay.ErrNoService},
 		{"alice/8080", "udp", overlay.ErrKind},
 		{"alice/*", "tcp", overlay.ErrBadTarget},
-		{"/8080", "tcp", overlay.ErrNoProvider},
+		{"/8080", "tcp", nil},
+		{"/9000", "tcp", overlay.ErrNoProvider},
 	} {
 		t.Run(tt.network+" "+tt.target, func(t *testing.T) {
 			c, err := bob.DialContext(testContext(t), tt.network, tt.target)
@@ -70,11 +71,12 @@ func TestPorts(t *testing.T) {
 			checkBothWays(t, c.(*overlay.Conn), far)
 		})
 	}
-	if got, err := bob.ServicesOf(testContext(t), "alice"); err != nil || len(got) != 0 {
-		t.Errorf("ServicesOf = %v, %v, want none", got, err)
+	want := []overlay.Service{{Name: "*", Ports: overlay.Ports{First: 8000, Last: 8999}}}
+	if got, err := bob.ServicesOf(testContext(t), "alice"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("ServicesOf = %v, %v, want %v", got, err, want)
 	}
-	if got := alice.Services(); !slices.Equal(got, []string{"*"}) {
-		t.Errorf("Services() = %v, want *", got)
+	if got := alice.Services(); !slices.Equal(got, want) {
+		t.Errorf("Services() = %v, want %v", got, want)
 	}
 	l.Close()
 	_, err := bob.Dial(testContext(t), "alice/8080")
@@ -130,6 +132,9 @@ func TestPortsOfMemberRestrictedToServices(t *testing.T) {
 	_, kept := held(t, bob, l, "alice/8080")
 	_, err := bob.Dial(testContext(t), "alice/8081")
 	checkIs(t, "Dial of another port", err, overlay.ErrNotPermitted)
+	if got, err := bob.ServicesOf(testContext(t), "alice"); err != nil || !slices.Equal(serviceNames(got), []string{"8080"}) {
+		t.Errorf("ServicesOf = %v, %v, want the one port", got, err)
+	}
 	l.SetAccess(forAll) // which is no change
 	if _, err := kept.Write([]byte("on")); err != nil {
 		t.Errorf("Write after SetAccess = %v, want nil", err)

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,53 +14,125 @@ import (
 )
 
 // servicesProtocol is how a member asks another what it offers: the other writes
-// a frame with the names of the services that the one who asks may use.
+// a frame with the services that the one who asks may use.
 const servicesProtocol = "/p2pnode/services/1"
 
 // maxListed bounds the names in that frame.
 const maxListed = 512
 
 type listed struct {
-	Names []string `cbor:"1,keyasint,omitempty"`
+	Streams   []string `cbor:"1,keyasint,omitempty"`
+	Datagrams []string `cbor:"2,keyasint,omitempty"`
+	Ports     []uint16 `cbor:"3,keyasint,omitempty"` // the first, the last, and their kind
+}
+
+// A Service is one that a member offers.
+type Service struct {
+	Name  string // PortsService for those that are named like ports
+	Kind  Kind
+	Ports Ports // none unless Name is PortsService
+}
+
+// Is tells whether the service is the one of a name, or one of its ports is.
+func (s Service) Is(name string) bool { return s.Name == name || s.Ports.names(name) }
+
+// Services returns the services that this node offers, sorted by name.
+func (m *Mesh) Services() []Service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Service
+	for _, name := range sortedKeys(m.services) {
+		l := m.services[name]
+		out = append(out, Service{name, l.kind, l.ports})
+	}
+	return out
 }
 
 func (m *Mesh) serveServices(s *p2p.Stream) error {
-	return writeMessage(s, listed{m.servicesFor(s.Peer())})
+	return writeMessage(s, listServices(m.servicesFor(s.Peer())))
 }
 
-// servicesFor returns the names of the services here that a member may use, but for
-// those that are named like ports.
-func (m *Mesh) servicesFor(id peer.ID) []string {
+// servicesFor returns the services here that a member may use. One that is restricted to
+// some services hears which of the ports are among them.
+func (m *Mesh) servicesFor(id peer.ID) (out []Service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	member, ok := m.namedLocked(id)
 	if !ok {
 		return nil
 	}
-	names := slices.DeleteFunc(sortedKeys(m.services), func(name string) bool {
-		return name == PortsService || !m.services[name].access.permits(member, name)
-	})
-	return names[:min(len(names), maxListed)]
+	for _, name := range sortedKeys(m.services) {
+		l := m.services[name]
+		if l.access.permits(member, name) {
+			out = append(out, Service{name, l.kind, l.ports})
+		}
+	}
+	for _, name := range member.Services {
+		if l := m.listenerLocked(name); l != nil && l.service == PortsService && l.access.permits(member, name) {
+			out = append(out, Service{Name: name, Kind: l.kind})
+		}
+	}
+	return out
 }
 
-// ServicesOf returns the names of the services that a member offers and that this
-// node may use, sorted; of its ports a member does not tell. The member is given by name or by peer ID.
-func (m *Mesh) ServicesOf(ctx context.Context, member string) ([]string, error) {
+// listServices makes what is told of services, of which only so many are.
+func listServices(all []Service) (l listed) {
+	for _, s := range all {
+		switch {
+		case s.Name == PortsService:
+			l.Ports = []uint16{s.Ports.First, s.Ports.Last, uint16(s.Kind)}
+		case len(l.Streams)+len(l.Datagrams) == maxListed:
+		case s.Kind == KindDatagram:
+			l.Datagrams = append(l.Datagrams, s.Name)
+		default:
+			l.Streams = append(l.Streams, s.Name)
+		}
+	}
+	return l
+}
+
+// services checks what was told, and returns it sorted by name.
+func (l listed) services() (out []Service, err error) {
+	if len(l.Ports) > 0 {
+		if len(l.Ports) != 3 || l.Ports[2] > uint16(KindDatagram) {
+			return nil, fmt.Errorf("ports %v: want the first, the last and their kind", l.Ports)
+		}
+		p := Ports{l.Ports[0], l.Ports[1]}
+		if err := p.check(); err != nil {
+			return nil, fmt.Errorf("ports %v: %w", p, err)
+		}
+		out = append(out, Service{PortsService, Kind(l.Ports[2]), p})
+	}
+	for kind, names := range [][]string{KindStream: l.Streams, KindDatagram: l.Datagrams} {
+		for _, name := range names {
+			if err := credential.CheckName(name); err != nil {
+				return nil, fmt.Errorf("service %w", err)
+			}
+			out = append(out, Service{Name: name, Kind: Kind(kind)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// ServicesOf returns the services that a member offers and that this node may use, sorted
+// by name. The member is given by name or by peer ID.
+func (m *Mesh) ServicesOf(ctx context.Context, member string) ([]Service, error) {
 	id, err := m.find(ctx, member)
 	if err == nil && id == m.node.ID() {
 		return m.Services(), nil
 	}
-	var names []string
+	var services []Service
 	if err == nil {
-		names, err = m.fetchServices(ctx, id)
+		services, err = m.fetchServices(ctx, id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("services of %.80s: %w", member, m.fault(ctx, err))
 	}
-	return names, nil
+	return services, nil
 }
 
-func (m *Mesh) fetchServices(ctx context.Context, id peer.ID) ([]string, error) {
+func (m *Mesh) fetchServices(ctx context.Context, id peer.ID) ([]Service, error) {
 	s, err := m.openStream(ctx, id, servicesProtocol)
 	if err != nil {
 		return nil, err
@@ -67,16 +140,11 @@ func (m *Mesh) fetchServices(ctx context.Context, id peer.ID) ([]string, error) 
 	defer s.Close()
 	_ = s.CloseWrite()
 	var l listed
-	err = withDeadline(ctx, s, func() error { return readMessage(s, maxListed*(credential.MaxName+3)+16, &l) })
+	err = withDeadline(ctx, s, func() error { return readMessage(s, maxListed*(credential.MaxName+3)+32, &l) })
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range l.Names {
-		if err := credential.CheckName(name); err != nil {
-			return nil, fmt.Errorf("service %w", err)
-		}
-	}
-	return l.Names, nil
+	return l.services()
 }
 
 const (
@@ -88,8 +156,8 @@ const (
 	askForServiceTimeout = 2 * time.Second
 )
 
-// askForService returns the members that offer this node a service that not all
-// may use.
+// askForService returns the members that offer this node a service of which the DHT
+// does not tell, since not all may use it, or since it is one of their ports.
 func (m *Mesh) askForService(ctx context.Context, service string) []peer.ID {
 	ctx, cancel := context.WithTimeout(ctx, askForServiceTimeout)
 	defer cancel()
@@ -105,8 +173,8 @@ func (m *Mesh) askForService(ctx context.Context, service string) []peer.ID {
 	var wg sync.WaitGroup
 	for i, id := range near {
 		wg.Go(func() {
-			names, err := m.fetchServices(ctx, id)
-			offers[i] = err == nil && slices.Contains(names, service)
+			all, err := m.fetchServices(ctx, id)
+			offers[i] = err == nil && slices.ContainsFunc(all, func(s Service) bool { return s.Is(service) })
 		})
 	}
 	wg.Wait()

@@ -22,6 +22,13 @@ func held(t testing.TB, from *overlay.Mesh, l *overlay.Listener, target string) 
 	return dialed, accepted
 }
 
+func serviceNames(all []overlay.Service) (names []string) {
+	for _, s := range all {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 // Who loses access loses the streams that are open, and nobody else does.
 func TestSetAccessCuts(t *testing.T) {
 	t.Parallel()
@@ -85,7 +92,7 @@ func TestServiceForSome(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := tt.by.ServicesOf(testContext(t), "node0")
-			if err != nil || !slices.Equal(got, tt.finds) {
+			if err != nil || !slices.Equal(serviceNames(got), tt.finds) {
 				t.Errorf("ServicesOf = %v, %v, want %v", got, err, tt.finds)
 			}
 			_, err = tt.by.Dial(testContext(t), "node0/web")
@@ -107,11 +114,42 @@ func TestMemberRestrictedToServices(t *testing.T) {
 	waitAll(t, alice, bob)
 	listen(t, alice, "web")
 	listen(t, alice, "db")
-	if got, err := bob.ServicesOf(testContext(t), "alice"); err != nil || !slices.Equal(got, []string{"web"}) {
+	if got, err := bob.ServicesOf(testContext(t), "alice"); err != nil || !slices.Equal(serviceNames(got), []string{"web"}) {
 		t.Errorf("ServicesOf = %v, %v, want web alone", got, err)
 	}
 	_, err := bob.Dial(testContext(t), "alice/web")
 	checkIs(t, "Dial of the service it is restricted to", err, nil)
 	_, err = bob.Dial(testContext(t), "alice/db")
 	checkIs(t, "Dial of another", err, overlay.ErrNotPermitted)
+}
+
+// What members tell of their services has their kinds, and the ports.
+func TestKindsOfServices(t *testing.T) {
+	t.Parallel()
+	alice, bob := newPair(t)
+	forAll := overlay.Access{Allow: []overlay.Rule{overlay.Everyone}}
+	for name, c := range map[string]overlay.ListenConfig{
+		"web": {Access: forAll},
+		"dns": {Access: forAll, Kind: overlay.KindDatagram},
+		"*":   {Access: forAll, Kind: overlay.KindDatagram, Ports: overlay.Ports{First: 5000, Last: 5009}},
+	} {
+		l, err := alice.ListenWith(name, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	want := []overlay.Service{
+		{Name: "*", Kind: overlay.KindDatagram, Ports: overlay.Ports{First: 5000, Last: 5009}},
+		{Name: "dns", Kind: overlay.KindDatagram},
+		{Name: "web"},
+	}
+	for name, by := range map[string]*overlay.Mesh{"another member": bob, "the node itself": alice} {
+		if got, err := by.ServicesOf(testContext(t), "alice"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("ServicesOf by %s = %v, %v, want %v", name, got, err, want)
+		}
+	}
+	if s := want[0]; !s.Is("5009") || !s.Is("*") || s.Is("5010") || s.Is("dns") {
+		t.Errorf("%v is not what it is, or is what it isn't", s)
+	}
 }

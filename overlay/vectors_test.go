@@ -52,7 +52,8 @@ func TestMembershipVectors(t *testing.T) {
 		{Name: "redeemed", Value: encoded(t, redeemed{Credential: []byte{4, 5}})},
 		{Name: "not redeemed", Value: encoded(t, redeemed{Code: uint8(refusedInviteUsed)})},
 		{Name: "claims of an invite", Value: encoded(t, claimsMessage{Serial: serial, Claims: []claim{c}})},
-		{Name: "services", Value: encoded(t, listed{[]string{"db", "web"}})},
+		{Name: "services", Value: encoded(t, listed{Streams: []string{"db", "web"}})},
+		{Name: "services of all kinds", Value: encoded(t, listed{[]string{"web"}, []string{"dns"}, []uint16{8000, 8999, 0}})},
 	})
 }
 

@@ -172,8 +172,10 @@ func (e *env) completeTarget(place int) cobra.CompletionFunc {
 func (e *env) targetsOf(ctx context.Context, member string) (targets []string) {
 	_ = e.withNode(func(c *control.Client) error {
 		w, err := c.Whois(ctx, member)
-		for _, service := range w.Offers {
-			targets = append(targets, member+"/"+service)
+		for _, o := range w.Offers {
+			if o.Ports == "" { // else there are many
+				targets = append(targets, member+"/"+o.Service)
+			}
 		}
 		return err
 	})

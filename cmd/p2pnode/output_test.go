@@ -126,7 +126,7 @@ func TestTables(t *testing.T) {
 	}
 	got.WriteByte('\n')
 	for _, who := range []control.Whois{
-		{Member: control.Member{Name: "bob", ID: "12D3KooWb", Roles: "member", Up: true, Path: "lan", RTT: 0.256, Expires: seen, Admitted: seen, NameChosen: true, Only: []string{"web"}}, Offers: []string{"db", "web"}},
+		{Member: control.Member{Name: "bob", ID: "12D3KooWb", Roles: "member", Up: true, Path: "lan", RTT: 0.256, Expires: seen, Admitted: seen, NameChosen: true, Only: []string{"web"}}, Offers: []control.Offer{{Service: "*", Kind: "stream", Ports: "8000-8999"}, {Service: "db", Kind: "stream"}, {Service: "dns", Kind: "datagram"}}},
 		{Member: control.Member{Name: "carol", ID: "12D3KooWc", Roles: "member", Expires: seen, Admitted: seen}, NoOffers: "connection refused"},
 	} {
 		if err := writeWhois(&got, who); err != nil {

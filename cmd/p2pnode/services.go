@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -33,13 +34,16 @@ func servicesCommand(e *env) *cobra.Command {
 
 func writeServices(w io.Writer, offered []control.Offered) error {
 	t := newTable(w)
-	t.row("SERVICE", "MEMBER", "ID")
+	t.row("SERVICE", "KIND", "MEMBER", "ID")
 	for _, o := range offered {
 		member := o.Member
 		if o.Self {
 			member += ", this node"
 		}
-		t.row(o.Member+"/"+o.Service, member, o.ID)
+		t.row(o.Member+"/"+offerName(o.Offer), o.Kind, member, o.ID)
 	}
 	return t.flush()
 }
+
+// offerName returns the name of a service, or which ports there are.
+func offerName(o control.Offer) string { return cmp.Or(o.Ports, o.Service) }

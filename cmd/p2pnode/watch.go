@@ -70,8 +70,8 @@ const (
 	plain = "\x1b[0m"
 )
 
-// frame returns the tables of a scene: members, services and forwards with what went
-// through them since the scene before, and streams.
+// frame returns the tables of a scene: members, what goes through services, forwards and
+// proxies, and streams.
 func frame(before, now scene) []line {
 	n := now.node
 	out := []line{{fmt.Sprintf("%s at %s: members up %d of %d others, open streams %d", n.Name, now.at.Format(time.TimeOnly), n.Up, n.Members, len(n.Streams)), bold}, {}}
@@ -91,7 +91,7 @@ func frame(before, now scene) []line {
 			out[head+i].style = faint
 		}
 	}
-	if len(n.Exposed)+len(n.Forwards) > 0 {
+	if len(n.Exposed)+len(n.Forwards)+len(n.Proxies) > 0 {
 		out = append(out, line{})
 		out = append(out, tableLines(func(t table) { traffics(t, before, now) })...)
 	}
@@ -102,29 +102,43 @@ func frame(before, now scene) []line {
 	return out
 }
 
-// traffics writes a row for each service and forward. A rate takes a scene before.
+// A flow is what goes through a service, a forward or a proxy.
+type flow struct {
+	kind, name, target string
+	counts             control.Counts
+}
+
+func flows(n control.Node) (out []flow) {
+	for _, x := range n.Exposed {
+		out = append(out, flow{"exposed", x.Service, behind(x), x.Counts})
+	}
+	for _, f := range n.Forwards {
+		out = append(out, flow{"forward", f.Listen, f.Target, f.Counts})
+	}
+	for _, p := range n.Proxies {
+		target := "the mesh"
+		if p.Others {
+			target = "any host"
+		}
+		out = append(out, flow{"proxy", p.Listen, target, p.Counts})
+	}
+	return out
+}
+
+// traffics writes a row for each of them. A rate takes a scene before.
 func traffics(t table, before, now scene) {
 	was := map[string]control.Counts{}
-	for _, x := range before.node.Exposed {
-		was["exposed "+x.Service] = x.Counts
-	}
-	for _, f := range before.node.Forwards {
-		was["forward "+f.Listen] = f.Counts
+	for _, x := range flows(before.node) {
+		was[x.kind+" "+x.name] = x.counts
 	}
 	took := now.at.Sub(before.at).Seconds()
-	row := func(kind, name, target string, c control.Counts) {
-		rate := "-"
-		if old, ok := was[kind+" "+name]; ok && took > 0 && c.Sent+c.Received >= old.Sent+old.Received {
+	t.row("KIND", "NAME", "TARGET", "OPEN", "OUT", "IN", "RATE")
+	for _, x := range flows(now.node) {
+		rate, c := "-", x.counts
+		if old, ok := was[x.kind+" "+x.name]; ok && took > 0 && c.Sent+c.Received >= old.Sent+old.Received {
 			rate = byteCount(uint64(float64(c.Sent+c.Received-old.Sent-old.Received)/took)) + "/s"
 		}
-		t.row(kind, name, target, fmt.Sprintf("%d of %d", c.Open, c.Total), byteCount(c.Sent), byteCount(c.Received), rate)
-	}
-	t.row("KIND", "NAME", "TARGET", "OPEN", "OUT", "IN", "RATE")
-	for _, x := range now.node.Exposed {
-		row("exposed", x.Service, x.Target, x.Counts)
-	}
-	for _, f := range now.node.Forwards {
-		row("forward", f.Listen, f.Target, f.Counts)
+		t.row(x.kind, x.name, x.target, fmt.Sprintf("%d of %d", c.Open, c.Total), byteCount(c.Sent), byteCount(c.Received), rate)
 	}
 }
 

@@ -16,6 +16,7 @@ func testScenes() (before, now scene) {
 			Name: "alice", Up: 1, Members: 2,
 			Exposed:  []control.Exposed{{Service: "web", Target: "127.0.0.1:3000", Counts: control.Counts{Open: 1, Total: 2, Sent: sent}}},
 			Forwards: []control.Forward{{Listen: "127.0.0.1:8080", Target: "bob/db"}},
+			Proxies:  []control.Proxy{{Listen: "127.0.0.1:1080", Others: true, Counts: control.Counts{Total: 3, Received: 2 * sent}}},
 			Streams:  []control.Stream{{Member: "bob", Service: "web", Path: "lan", Since: at.Add(-time.Minute), Moves: 2}},
 		}
 	}
@@ -48,7 +49,7 @@ func TestPaint(t *testing.T) {
 		last          string
 	}{
 		{"all fits", 120, 40, false, len(lines), "web from bob by lan, for 1m2s, 2 moves"},
-		{"too many lines", 120, 5, false, 4, "and 10 lines more"},
+		{"too many lines", 120, 5, false, 4, "and 11 lines more"},
 		{"too long lines", 10, 40, false, len(lines), "web from b"},
 		{"with styles", 120, 40, true, len(lines), "web from bob by lan, for 1m2s, 2 moves"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
+	"github.com/p2pnode/p2pnode/overlay"
 	"github.com/spf13/cobra"
 )
 
@@ -68,5 +69,13 @@ func offers(m control.Whois) string {
 	case len(m.Offers) == 0:
 		return "-"
 	}
-	return strings.Join(m.Offers, ", ")
+	var all []string
+	for _, o := range m.Offers {
+		text := offerName(o)
+		if o.Kind != overlay.KindStream.String() {
+			text += " (" + o.Kind + ")"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, ", ")
 }

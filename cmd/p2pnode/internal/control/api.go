@@ -95,8 +95,8 @@ type Member struct {
 // A Whois tells of one member.
 type Whois struct {
 	Member
-	Offers   []string `json:"offers"`              // the services of it that this node may use
-	NoOffers string   `json:"no_offers,omitempty"` // why they are not known
+	Offers   []Offer `json:"offers"`              // the services of it that this node may use
+	NoOffers string  `json:"no_offers,omitempty"` // why they are not known
 }
 
 // Exposed is a service that the node offers. As a request it has the rules as
@@ -199,12 +199,19 @@ type Services struct {
 	Unasked []Unasked `json:"unasked,omitempty"`
 }
 
+// An Offer is a service, or those that are named like ports.
+type Offer struct {
+	Service string `json:"service"`         // "*" for ports
+	Kind    string `json:"kind"`            // stream or datagram
+	Ports   string `json:"ports,omitempty"` // of "*": the first and the last, as "8000-8999"
+}
+
 // An Offered is a service of a member.
 type Offered struct {
-	Member  string `json:"member"`
-	ID      string `json:"id"`
-	Service string `json:"service"`
-	Self    bool   `json:"self,omitempty"`
+	Member string `json:"member"`
+	ID     string `json:"id"`
+	Offer
+	Self bool `json:"self,omitempty"`
 }
 
 // An Unasked is a member that is up and did not tell what it offers.

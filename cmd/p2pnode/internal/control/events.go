@@ -50,6 +50,9 @@ const (
 	EventUnexposed EventKind = "unexposed"
 	EventForward   EventKind = "forward"
 	EventUnforward EventKind = "unforward"
+	EventProxy     EventKind = "proxy"
+	EventUnproxy   EventKind = "unproxy"
+	EventAccess    EventKind = "access" // who may use a service has changed
 
 	EventLost EventKind = "lost" // of events that came next
 	EventDown EventKind = "down" // the node ends, and why

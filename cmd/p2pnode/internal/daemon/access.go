@@ -111,6 +111,7 @@ func (d *Daemon) editAccessLocked(edit control.Access) (control.Access, error) {
 	e.listener.SetAccess(a)
 	made := append(allow, deny...)
 	d.remember(e, made)
+	d.events.tell(e.event(control.EventAccess))
 	if err := d.keepExposed(e); err != nil {
 		return control.Access{}, fmt.Errorf("it is changed, but will be as before when the node is started anew: %w", err)
 	}

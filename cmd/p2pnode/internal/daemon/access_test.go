@@ -213,7 +213,7 @@ func TestWhois(t *testing.T) {
 	}
 	for _, who := range []string{"node0", id, conns[0].Addr.String()} {
 		w, err := bob.Whois(ctx, who)
-		if err != nil || w.ID != id || w.Admitted.IsZero() || w.Expires.IsZero() || !slices.Equal(w.Offers, []string{"web"}) || w.NoOffers != "" {
+		if err != nil || w.ID != id || w.Admitted.IsZero() || w.Expires.IsZero() || !slices.Equal(w.Offers, []control.Offer{{Service: "web", Kind: "stream"}}) || w.NoOffers != "" {
 			t.Errorf("Whois(%s) = %+v, %v, want node0 that offers web", who, w, err)
 		}
 	}

@@ -103,10 +103,16 @@ func (d *Daemon) configure(f *config.File, start bool) (control.Reloaded, error)
 		return control.Reloaded{}, errors.Join(errDown, closeEntries(slices.Concat(c.newExposed, c.otherExposed, c.newForwards, c.otherForwards, c.newProxies, c.otherProxies)))
 	}
 	for _, x := range slices.Concat(c.newExposed, c.otherExposed) {
-		d.events.tell(control.Event{Kind: control.EventExposed, Service: x.exposed.want.Service, Target: x.exposed.targetText()})
+		d.events.tell(x.exposed.event(control.EventExposed))
 	}
 	for _, x := range slices.Concat(c.newForwards, c.otherForwards) {
-		d.events.tell(control.Event{Kind: control.EventForward, Listen: x.forward.name(), Target: x.forward.want.Target})
+		d.events.tell(x.forward.event(control.EventForward))
+	}
+	for _, x := range slices.Concat(c.newProxies, c.otherProxies) {
+		d.events.tell(x.proxy.event(control.EventProxy))
+	}
+	for _, x := range c.access {
+		d.events.tell(x.exposed.event(control.EventAccess))
 	}
 	if !start && !sameSettings(d.config.Node, f.Node) {
 		c.result.Notes = append(c.result.Notes, "[node] has changed, which holds from the node's next start on")

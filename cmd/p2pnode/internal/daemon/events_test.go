@@ -82,8 +82,24 @@ func TestEvents(t *testing.T) {
 	if e := f.expect(control.EventForward); e.Listen != forward.Listen || e.Target != "/web" {
 		t.Errorf("forward = %+v", e)
 	}
-	if err := errors.Join(s.Unforward(ctx, forward.Listen), s.Unexpose(ctx, "web")); err != nil {
+	if _, err := s.Deny(ctx, "web", "role:admin"); err != nil {
 		t.Fatal(err)
+	}
+	if e := f.expect(control.EventAccess); e.Service != "web" {
+		t.Errorf("access = %+v", e)
+	}
+	proxy, err := s.Proxy(ctx, control.Proxy{Listen: "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := f.expect(control.EventProxy); e.Listen != proxy.Listen {
+		t.Errorf("proxy = %+v", e)
+	}
+	if err := errors.Join(s.Unproxy(ctx, proxy.Listen), s.Unforward(ctx, forward.Listen), s.Unexpose(ctx, "web")); err != nil {
+		t.Fatal(err)
+	}
+	if e := f.expect(control.EventUnproxy); e.Listen != proxy.Listen {
+		t.Errorf("unproxy = %+v", e)
 	}
 	if e := f.expect(control.EventUnforward); e.Listen != forward.Listen {
 		t.Errorf("unforward = %+v", e)

@@ -68,7 +68,7 @@ func (d *Daemon) beginExposing(want control.Exposed) (*exposed, []named, error) 
 	if !d.enter(func() { d.exposed[want.Service] = e }) {
 		return nil, nil, errors.Join(errDown, e.close())
 	}
-	d.events.tell(control.Event{Kind: control.EventExposed, Service: want.Service, Target: e.targetText()})
+	d.events.tell(e.event(control.EventExposed))
 	return e, made, nil
 }
 
@@ -173,6 +173,11 @@ func (e *exposed) offer(l net.Listener, c forward.Config) (offer, error) {
 	return forward.NewFiles(l, e.want.Files, c)
 }
 
+// event returns what happens to the service.
+func (e *exposed) event(kind control.EventKind) control.Event {
+	return control.Event{Kind: kind, Service: e.want.Service, Target: e.targetText()}
+}
+
 // targetText writes what is behind a service, as it was asked for.
 func (e *exposed) targetText() string {
 	if e.target == nil {
@@ -253,7 +258,7 @@ func (d *Daemon) dropExposed(service string, e *exposed) error {
 	d.mu.Lock()
 	delete(d.exposed, service)
 	d.mu.Unlock()
-	d.events.tell(control.Event{Kind: control.EventUnexposed, Service: service, Target: e.targetText()})
+	d.events.tell(e.event(control.EventUnexposed))
 	return e.close()
 }
 

@@ -68,7 +68,7 @@ func (d *Daemon) forwardAll(wants []control.Forward) ([]control.Forward, error) 
 		return nil, errors.Join(errDown, closeForwards(made))
 	}
 	for _, f := range made {
-		d.events.tell(control.Event{Kind: control.EventForward, Listen: f.name(), Target: f.want.Target})
+		d.events.tell(f.event(control.EventForward))
 	}
 	return out, nil
 }
@@ -180,7 +180,7 @@ func (d *Daemon) dropForward(f *forwarded) error {
 	d.mu.Lock()
 	delete(d.forwards, f.name())
 	d.mu.Unlock()
-	d.events.tell(control.Event{Kind: control.EventUnforward, Listen: f.name(), Target: f.want.Target})
+	d.events.tell(f.event(control.EventUnforward))
 	return f.close()
 }
 
@@ -213,6 +213,11 @@ func (f *forwarded) name() string {
 		return f.listen.String()
 	}
 	return f.forward.Address().String()
+}
+
+// event returns what happens to the forward.
+func (f *forwarded) event(kind control.EventKind) control.Event {
+	return control.Event{Kind: kind, Listen: f.name(), Target: f.want.Target}
 }
 
 // view tells of a forward, without counts if it is down.

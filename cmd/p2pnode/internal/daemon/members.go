@@ -114,13 +114,15 @@ func (d *Daemon) whois(ctx context.Context, who string) (control.Whois, error) {
 	if err != nil {
 		return control.Whois{}, err
 	}
-	out := control.Whois{Member: d.memberView(m), Offers: []string{}}
+	out := control.Whois{Member: d.memberView(m), Offers: []control.Offer{}}
 	ctx, cancel := context.WithTimeout(ctx, offersTimeout)
 	defer cancel()
-	names, err := d.mesh.ServicesOf(ctx, m.ID.String())
+	all, err := d.mesh.ServicesOf(ctx, m.ID.String())
 	if err != nil {
 		out.NoOffers = err.Error()
 	}
-	out.Offers = append(out.Offers, names...)
+	for _, s := range all {
+		out.Offers = append(out.Offers, offerView(s))
+	}
 	return out, nil
 }

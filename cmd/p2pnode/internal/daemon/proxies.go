@@ -39,6 +39,7 @@ func (d *Daemon) beginProxy(want control.Proxy) (control.Proxy, error) {
 	if !d.enter(func() { d.proxies[p.name()] = p }) {
 		return control.Proxy{}, errors.Join(errDown, p.close())
 	}
+	d.events.tell(p.event(control.EventProxy))
 	return p.view(), nil
 }
 
@@ -108,6 +109,7 @@ func (d *Daemon) dropProxy(p *proxied) error {
 	d.mu.Lock()
 	delete(d.proxies, p.name())
 	d.mu.Unlock()
+	d.events.tell(p.event(control.EventUnproxy))
 	return p.close()
 }
 
@@ -129,6 +131,11 @@ func (p *proxied) name() string {
 		return p.listen.String()
 	}
 	return p.proxy.Address().String()
+}
+
+// event returns what happens to the proxy.
+func (p *proxied) event(kind control.EventKind) control.Event {
+	return control.Event{Kind: kind, Listen: p.name()}
 }
 
 // view tells of a proxy, without counts if it is down.
