@@ -117,9 +117,10 @@ func (n *Node) receiveNext(c *durableCarrier, left *durableStream) {
 	switch {
 	case err == io.EOF:
 		_ = raw.Close() // the peer has no more use for it
+		left.leftEnded(c.conn, c.epoch)
 	case err != nil || h.Resume: // for which the peer is to open one
 		_ = raw.Reset() // it may be so already
-		left.leftBroken(c.conn, c.epoch)
+		left.leftEnded(c.conn, c.epoch)
 	default:
 		n.acceptDurable(c.conn, raw, h)
 	}
@@ -276,6 +277,7 @@ func (d *durableStream) switchLocked(before, c *durableCarrier) {
 		d.node.start(func() { _ = old.raw.Reset() }) // its end is known
 	}
 	d.useLocked(c)
+	d.acknowledgeLocked() // what came over the one before
 	ds.bell.ring()
 }
 

@@ -440,6 +440,7 @@ func (d *durableStream) finishLocked() {
 	switch {
 	case d.gone:
 	case d.end.Done() || d.end.Err() != nil:
+		d.acknowledgeLocked() // or the peer would have to ask
 		d.forgetLocked()
 		if c != nil && !d.leaveCarrierLocked(c) {
 			d.left = c.conn
@@ -467,7 +468,7 @@ func (c *durableCarrier) lasts() bool { return !c.single() && unixConn(c.conn) =
 // leaveCarrierLocked leaves a carrier that both ends have given all to the next stream.
 // It returns false if that can't be.
 func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
-	if !c.lasts() || c.stopped || d.end.Err() != nil || d.moving || d.reading || d.sending || c.lo != c.hi {
+	if !c.lasts() || c.stopped || d.end.Err() != nil || !d.end.Through() || d.moving || d.reading || d.sending || c.lo != c.hi {
 		return false
 	}
 	raw := c.raw
@@ -490,10 +491,10 @@ func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
 	return true
 }
 
-// leftBroken takes in that the carrier of an epoch which the stream has left is broken.
+// leftEnded takes in that the carrier of an epoch which the stream has left is no more.
 // If the peer has yet to say that it has all, it may have gone on with another, and be
 // done.
-func (d *durableStream) leftBroken(c network.Conn, epoch uint64) {
+func (d *durableStream) leftEnded(c network.Conn, epoch uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gone || d.carrier != nil || d.left != c || d.end.Epoch() != epoch {

@@ -118,6 +118,36 @@ func TestDurableAtRandom(t *testing.T) {
 	}
 }
 
+// Short streams that follow each other keep apart, and are forgotten, also where
+// connections are closed as they end.
+func TestDurableEndsUnderCuts(t *testing.T) {
+	for _, way := range durableWays[:3] {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			from, to := way.pair(t)
+			awaitPeers(t, from, to)
+			nodes := [2]*Node{from, to}
+			for range 50 {
+				opener := rand.IntN(2)
+				near, far := openStream(t, nodes[opener], nodes[1-opener])
+				size := [2]int64{rand.Int64N(5000), rand.Int64N(5000)}
+				k := newTalk(t, near, far, size, 1+rand.IntN(2000))
+				for range rand.IntN(3) {
+					k.hear(rand.Int64N(1 + max(size[0], size[1])))
+					cut([]*Stream{near, far}[rand.IntN(2)])
+				}
+				k.work.Wait()
+				near.Close()
+				far.Close()
+				if rand.IntN(2) == 0 {
+					cutConns(nodes[opener], nodes[1-opener])
+				}
+				over(t, from, to)
+			}
+		})
+	}
+}
+
 // What is called while there is no connection has its effect then, or on the next one.
 func TestDurableWithoutACarrier(t *testing.T) {
 	big := bytes.Repeat([]byte("words "), 1<<15)

@@ -218,7 +218,7 @@ func (ds *durables) connClosed(c network.Conn) {
 		}
 		epoch := d.end.Epoch()
 		d.mu.Unlock()
-		d.leftBroken(c, epoch)
+		d.leftEnded(c, epoch)
 	}
 }
 

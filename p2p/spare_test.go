@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,34 @@ func TestSpareCarriesTheNext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nothing of a stream comes to the next: a carrier on which bytes come again that were
+// read from the one before is given up.
+func TestSpareHasNothingOfTheLast(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	near, far := openStream(t, from, to)
+	if _, err := far.Write([]byte("the last")); err != nil {
+		t.Fatal(err)
+	}
+	_ = far.CloseWrite()
+	c := from.bestConn(to.ID())
+	err := durableOf(t, near).moveBy(testContext(t), c, nil, func(ctx context.Context, hello []byte) (network.MuxedStream, error) {
+		readsAll(t, near, []byte("the last")) // and the hello says that nothing was read
+		return from.openRaw(ctx, c, carrierProtocol, hello)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = near.CloseWrite()
+	readsAll(t, far, nil)
+	over(t, from, to)
+	near, far = openStream(t, from, to)
+	_ = near.SetReadDeadline(time.Now().Add(patience))
+	if _, err := far.Write([]byte("next")); err != nil {
+		t.Fatal(err)
+	}
+	reads(t, near, []byte("next"))
 }
 
 // A carrier of a stream that did not end in order carries no other.

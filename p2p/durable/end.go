@@ -545,6 +545,10 @@ func (e *End) Told() bool { return e.closed && e.acked == e.out.end }
 // Flushed tells whether the carrier was given all, the end included.
 func (e *End) Flushed() bool { return e.closed && e.attached && !e.Pending() }
 
+// Through tells whether the carrier has brought all that the other end gives it for the
+// stream: what comes behind that is of another.
+func (e *End) Through() bool { return e.finished && e.skip == 0 }
+
 // Done tells whether both ends have closed the stream and this one knows that the other
 // has all.
 func (e *End) Done() bool { return e.finished && e.Told() }

@@ -202,9 +202,46 @@ func (w *world) settle() error {
 		if over := e.err != nil || e.Done(); over && e.Held() != 0 || e.Held() > 2*minChunk {
 			return fmt.Errorf("end %d holds %d bytes", i, e.Held())
 		}
+		if err := w.checkLeft(i); err != nil {
+			return err
+		}
 		if e.acked > e.given || e.given > e.out.end || e.told > e.got {
 			return fmt.Errorf("end %d acked %d, given %d of %d; told %d of %d", i, e.acked, e.given, e.out.end, e.told, e.got)
 		}
+	}
+	return nil
+}
+
+// checkLeft checks that a carrier which an end may leave to another stream carries no
+// more of this one.
+func (w *world) checkLeft(i int) error {
+	e, k := w.ends[i], w.on[i]
+	if k < 0 || w.links[k].broken || !e.Through() || !e.Done() && (i == 0 || !e.Flushed()) {
+		return nil
+	}
+	l := &w.links[k]
+	if l.wire[i] != "" || l.answer && i == 0 {
+		return fmt.Errorf("end %d leaves a carrier that brings %q", i, l.wire[i])
+	}
+	if w.on[1-i] != k {
+		return nil
+	}
+	other := w.ends[1-i]
+	if other.Pending() {
+		return fmt.Errorf("end %d leaves a carrier to which the other has more to give", i)
+	}
+	rest, body := []byte(l.wire[1-i]), other.body
+	for len(rest) > body {
+		kind, value, n, _ := header(rest[body:])
+		if n == 0 {
+			break
+		}
+		if rest, body = rest[body+n:], 0; kind < kindFin {
+			body = int(value)
+		}
+	}
+	if len(rest) != body {
+		return fmt.Errorf("end %d leaves a carrier within a frame, with %q to come", i, l.wire[1-i])
 	}
 	return nil
 }
