@@ -14,10 +14,11 @@ import (
 	"github.com/p2pnode/p2pnode/p2p/unixsock"
 )
 
-// The protocols of durable streams, docs/protocol.md.
+// The protocols of durable streams, docs/protocol.md. The names are short, as each
+// carrier of libp2p begins with one in both directions.
 const (
-	carrierProtocol = "/p2pnode/durable/1"
-	noteProtocol    = "/p2pnode/durable-note/1"
+	carrierProtocol = "/durable/1"
+	noteProtocol    = "/durable-note/1"
 )
 
 // helloPatience is how long a carrier may take to say whose it is, and how long an
@@ -113,15 +114,20 @@ func (d *durableStream) useLocked(c *durableCarrier) {
 // may take its time.
 func (n *Node) receiveNext(c *durableCarrier, left *durableStream) {
 	raw := c.raw
-	h, err := durable.ReadHello(raw)
+	h, all, err := durable.ReadNext(raw)
+	if all {
+		left.peerHasAll(c)
+		h, err = durable.ReadHello(raw)
+	}
 	switch {
 	case err == io.EOF:
+		left.peerHasAll(c)
 		_ = raw.Close() // the peer has no more use for it
-		left.leftEnded(c.conn, c.epoch)
 	case err != nil || h.Resume: // for which the peer is to open one
 		_ = raw.Reset() // it may be so already
-		left.leftEnded(c.conn, c.epoch)
+		left.leftBroken(c.conn, c.epoch)
 	default:
+		left.peerHasAll(c)
 		n.acceptDurable(c.conn, raw, h)
 	}
 }
@@ -147,8 +153,8 @@ func (n *Node) receiveCarrier(c network.Conn, raw network.MuxedStream) {
 		d.resume(carrier, h)
 		return
 	}
-	code := n.durables.whyEnded(c.RemotePeer(), h.ID)
-	if code == durable.CodeUnknown && h.Protocol != "" && h.Age < time.Since(n.began) {
+	code, known := n.durables.whyEnded(c.RemotePeer(), h.ID)
+	if !known && h.Protocol != "" && h.Age < time.Since(n.began) {
 		if code = n.acceptLate(carrier, h); code == durable.CodeUnknown {
 			return
 		}
@@ -194,7 +200,7 @@ func (n *Node) acceptDurable(c network.Conn, raw network.MuxedStream, h durable.
 			l.offer(d.begin(&durableCarrier{conn: c, raw: raw}))
 			return
 		}
-		if errors.Is(err, errSameID) { // what resumes it was here before
+		if errors.Is(err, errSameID) { // what resumes it was here before, and may have ended it
 			_ = raw.Reset() // the peer does not use it any more
 			return
 		}

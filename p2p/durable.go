@@ -440,7 +440,6 @@ func (d *durableStream) finishLocked() {
 	switch {
 	case d.gone:
 	case d.end.Done() || d.end.Err() != nil:
-		d.acknowledgeLocked() // or the peer would have to ask
 		d.forgetLocked()
 		if c != nil && !d.leaveCarrierLocked(c) {
 			d.left = c.conn
@@ -478,8 +477,12 @@ func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
 	ds := d.node.durables
 	_ = raw.SetDeadline(time.Time{})
 	switch {
-	case d.opener && !ds.spares.keep(c.conn, raw):
-		return false
+	case d.opener:
+		owes, _ := d.end.AckDue()
+		if !ds.spares.keep(c.conn, raw, owes) {
+			return false
+		}
+		d.end.Ack() // by the next stream on it, or else by spares
 	case !d.opener && !d.node.start(func() { d.node.receiveNext(c, d) }):
 		return false
 	}
@@ -491,10 +494,22 @@ func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
 	return true
 }
 
-// leftEnded takes in that the carrier of an epoch which the stream has left is no more.
+// peerHasAll takes in that the peer is through with a carrier that the stream has left:
+// it has all.
+func (d *durableStream) peerHasAll(c *durableCarrier) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone || d.carrier != nil || d.left != c.conn || d.end.Epoch() != c.epoch {
+		return
+	}
+	d.end.Drained()
+	d.finishLocked()
+}
+
+// leftBroken takes in that the carrier of an epoch which the stream has left is broken.
 // If the peer has yet to say that it has all, it may have gone on with another, and be
 // done.
-func (d *durableStream) leftEnded(c network.Conn, epoch uint64) {
+func (d *durableStream) leftBroken(c network.Conn, epoch uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gone || d.carrier != nil || d.left != c || d.end.Epoch() != epoch {

@@ -41,22 +41,24 @@ type durables struct {
 	peers    map[peer.ID]*durablePeer
 	links    map[network.Conn]*notes
 	ended    map[endedKey]uint32
-	oldest   []endedKey // of ended
+	oldest   []endedKey // of ended, a ring
+	next     int        // in it
 	watched  map[*durableStream]struct{}
 	watching bool                 // somebody does
 	suspect  map[network.Conn]int // connections that are just looked at
 	closing  bool
 }
 
-// What streams that this end has given up are remembered with the code for, so that a
-// peer that did not hear of it is told why when it asks for them.
+// Streams that have ended are remembered for a while with their codes: those that this
+// end has given up, so that a peer that did not hear of it is told why when it asks for
+// them, and those that a peer had opened, so that none begins again by a late hello.
 type endedKey struct {
 	peer peer.ID
 	id   durable.ID
 }
 
 // maxEnded bounds how many.
-const maxEnded = 1 << 12
+const maxEnded = 1 << 13
 
 // A durablePeer is what there is of one peer.
 type durablePeer struct {
@@ -87,7 +89,7 @@ func newStreamID() (id durable.ID) {
 }
 
 var (
-	errSameID      = errors.New("there is a stream of that ID")
+	errSameID      = errors.New("there is a stream of that ID, or was")
 	errManyStreams = errors.New("too many streams")
 )
 
@@ -104,8 +106,9 @@ func (ds *durables) add(id peer.ID, sid durable.ID, proto string, opener bool) (
 		p.budget = durable.NewBudget(ds.node.streamMemory/peerShare, ds.budget)
 		ds.peers[id] = p
 	}
+	_, ended := ds.ended[endedKey{id, sid}]
 	switch {
-	case p.streams[sid] != nil:
+	case p.streams[sid] != nil || ended:
 		return nil, errSameID
 	case len(p.streams) >= maxPeerStreams:
 		return nil, errManyStreams
@@ -139,7 +142,7 @@ func (ds *durables) forget(d *durableStream) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.watched, d)
-	if code := d.codeLocked(); code != durable.CodeUnknown {
+	if code := d.codeLocked(); code != durable.CodeUnknown || !d.opener {
 		ds.rememberLocked(endedKey{d.peer, d.id}, code)
 	}
 	if p := ds.peers[d.peer]; p != nil {
@@ -151,22 +154,25 @@ func (ds *durables) forget(d *durableStream) {
 }
 
 func (ds *durables) rememberLocked(k endedKey, code uint32) {
-	if len(ds.oldest) == maxEnded {
-		delete(ds.ended, ds.oldest[0])
-		ds.oldest = ds.oldest[1:]
-	}
 	ds.ended[k] = code
-	ds.oldest = append(ds.oldest, k)
+	if len(ds.oldest) < maxEnded {
+		ds.oldest = append(ds.oldest, k)
+		return
+	}
+	delete(ds.ended, ds.oldest[ds.next])
+	ds.oldest[ds.next] = k
+	ds.next = (ds.next + 1) % maxEnded
 }
 
-// whyEnded returns the code that a peer is told for a stream that there is not.
-func (ds *durables) whyEnded(id peer.ID, sid durable.ID) uint32 {
+// whyEnded returns the code that a peer is told for a stream that there is not, and
+// whether it is known that there was one.
+func (ds *durables) whyEnded(id peer.ID, sid durable.ID) (code uint32, known bool) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	if code, ok := ds.ended[endedKey{id, sid}]; ok {
-		return code
+	if code, known = ds.ended[endedKey{id, sid}]; known {
+		return code, true
 	}
-	return durable.CodeUnknown
+	return durable.CodeUnknown, false
 }
 
 // of returns the streams to a peer.
@@ -218,7 +224,7 @@ func (ds *durables) connClosed(c network.Conn) {
 		}
 		epoch := d.end.Epoch()
 		d.mu.Unlock()
-		d.leftEnded(c, epoch)
+		d.leftBroken(c, epoch)
 	}
 }
 

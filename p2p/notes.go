@@ -250,7 +250,8 @@ func (n *Node) takeNote(c network.Conn, m durable.Message) {
 	d := n.durables.find(c.RemotePeer(), m.ID)
 	if d == nil {
 		if m.Kind == durable.MessageLost {
-			n.durables.notes(c).send(durable.Message{Kind: durable.MessageGone, ID: m.ID, Value: uint64(n.durables.whyEnded(c.RemotePeer(), m.ID))})
+			code, _ := n.durables.whyEnded(c.RemotePeer(), m.ID)
+			n.durables.notes(c).send(durable.Message{Kind: durable.MessageGone, ID: m.ID, Value: uint64(code)})
 		}
 		return
 	}

@@ -254,10 +254,10 @@ func TestEndedIsBounded(t *testing.T) {
 		t.Errorf("%d and %d are remembered, want %d", len(ds.ended), len(ds.oldest), maxEnded)
 	}
 	for id, want := range map[durable.ID]uint32{first: durable.CodeUnknown, last: durable.CodeTimeLimit} {
-		if got := ds.whyEnded("a", id); got != want {
+		if got, _ := ds.whyEnded("a", id); got != want {
 			t.Errorf("whyEnded = %d, want %d", got, want)
 		}
-		if got := ds.whyEnded("b", id); got != durable.CodeUnknown {
+		if got, known := ds.whyEnded("b", id); known || got != durable.CodeUnknown {
 			t.Errorf("whyEnded for another peer = %d, want that it is not known", got)
 		}
 	}

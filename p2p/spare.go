@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/p2pnode/p2pnode/p2p/durable"
 )
 
 // A stream of libp2p costs several frames, a negotiation and much memory to open and to
@@ -27,15 +28,17 @@ const (
 type spares struct {
 	start func(func()) bool // runs what may take a while; never changed
 
-	mu     sync.Mutex // guards the fields below
-	of     map[network.Conn][]spare
-	timer  *time.Timer // until some are to be closed; nil while there are none
-	closed bool
+	mu      sync.Mutex // guards the fields below
+	of      map[network.Conn][]spare
+	timer   *time.Timer // until some are to be closed; nil while there are none
+	telling *time.Timer // until the peer is told on some that owe it; nil else
+	closed  bool
 }
 
 type spare struct {
 	raw   network.MuxedStream
 	since time.Time
+	owes  bool // the peer has yet to hear that this end has all of the last stream
 }
 
 // take returns one of a connection, nil if there is none: the one that was used last,
@@ -52,8 +55,9 @@ func (s *spares) take(c network.Conn) network.MuxedStream {
 	return raw
 }
 
-// keep takes one in, unless there are enough.
-func (s *spares) keep(c network.Conn, raw network.MuxedStream) bool {
+// keep takes one in, unless there are enough. If the peer has yet to hear that this end
+// has all of the stream before, it is told unless another begins soon, which says so.
+func (s *spares) keep(c network.Conn, raw network.MuxedStream, owes bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || c.IsClosed() || len(s.of[c]) >= maxSpares {
@@ -62,8 +66,49 @@ func (s *spares) keep(c network.Conn, raw network.MuxedStream) bool {
 	if s.timer == nil {
 		s.timer = time.AfterFunc(spareFor, s.age)
 	}
-	s.setLocked(c, append(s.of[c], spare{raw, time.Now()}))
+	if owes && s.telling == nil {
+		s.telling = time.AfterFunc(endDelay, s.tell)
+	}
+	s.setLocked(c, append(s.of[c], spare{raw, time.Now(), owes}))
 	return true
+}
+
+// tell has peers told on those that owe it for a while. They are taken out meanwhile.
+func (s *spares) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.telling = nil
+	if s.closed {
+		return
+	}
+	now, more := time.Now(), false
+	for c, all := range s.of {
+		var stay []spare
+		for _, one := range all {
+			if !one.owes || now.Sub(one.since) < endDelay {
+				more = more || one.owes
+				stay = append(stay, one)
+				continue
+			}
+			s.start(func() { s.tellOn(c, one.raw) }) // else the connection closes anyway
+		}
+		s.setLocked(c, stay)
+	}
+	if more {
+		s.telling = time.AfterFunc(endDelay, s.tell)
+	}
+}
+
+func (s *spares) tellOn(c network.Conn, raw network.MuxedStream) {
+	_ = raw.SetWriteDeadline(time.Now().Add(helloPatience))
+	_, err := raw.Write(durable.AppendAll(nil))
+	_ = raw.SetWriteDeadline(time.Time{})
+	switch {
+	case err != nil:
+		_ = raw.Reset() // then the peer asks
+	case !s.keep(c, raw, false):
+		_ = raw.Close() // there are enough
+	}
 }
 
 func (s *spares) setLocked(c network.Conn, all []spare) {
@@ -114,5 +159,8 @@ func (s *spares) close() {
 	s.closed, s.of = true, nil
 	if s.timer != nil {
 		s.timer.Stop()
+	}
+	if s.telling != nil {
+		s.telling.Stop()
 	}
 }

@@ -175,6 +175,73 @@ func TestLeftCarrierBreaks(t *testing.T) {
 	over(t, from, to)
 }
 
+// An opener that has all says so on the carrier, whether another stream follows, or the
+// carrier is closed, or nothing happens for a while. The other end forgets the stream.
+func TestSpareSaysThatTheOpenerHasAll(t *testing.T) {
+	for name, then := range map[string]func(t *testing.T, from, to *Node){
+		"nothing": func(*testing.T, *Node, *Node) {},
+		"the next": func(t *testing.T, from, to *Node) {
+			near, far := openStream(t, from, to)
+			near.Close()
+			far.Close()
+		},
+		"its end": func(_ *testing.T, from, to *Node) {
+			if raw := from.durables.spares.take(from.bestConn(to.ID())); raw != nil {
+				_ = raw.Close()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+			near, far := openStream(t, from, to)
+			_ = near.CloseWrite()
+			readsAll(t, far, nil)
+			if _, err := far.Write([]byte("word")); err != nil {
+				t.Fatal(err)
+			}
+			_ = far.CloseWrite()
+			readsAll(t, near, []byte("word"))
+			near.Close()
+			far.Close()
+			then(t, from, to)
+			over(t, from, to)
+		})
+	}
+}
+
+// What has ended does not begin again, whatever comes late.
+func TestEndedStreamDoesNotBeginAgain(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	near, far := openStream(t, from, to)
+	id := durableOf(t, near).id
+	_ = near.CloseWrite()
+	_ = far.CloseWrite()
+	readsAll(t, far, nil)
+	readsAll(t, near, nil)
+	over(t, from, to)
+	l, err := to.Listen("/test/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	h := durable.Hello{ID: id, Resume: true, Epoch: 1, Protocol: "/test/1", Age: time.Second}
+	raw, err := from.openRaw(testContext(t), from.bestConn(to.ID()), carrierProtocol, h.Append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.(*namer).Flush()
+	if got, err := durable.ReadAnswer(raw); err != nil || got != (durable.Answer{Gone: true, Code: durable.CodeUnknown}) {
+		t.Errorf("the answer is %+v, %v, want that it is gone", got, err)
+	}
+	_ = raw.Close()
+	if raw, err = from.openRaw(testContext(t), from.bestConn(to.ID()), carrierProtocol, durable.Hello{ID: id, Protocol: "/test/1"}.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = raw.Read(make([]byte, 1))
+	checkIs(t, "Read on one that begins it anew", err, network.ErrReset)
+}
+
 // Only so many are kept, and those of a connection that is closed are not.
 func TestSparesAreBounded(t *testing.T) {
 	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
@@ -240,9 +307,9 @@ func TestSparesAge(t *testing.T) {
 		s := &spares{start: func(f func()) bool { f(); return true }}
 		defer s.close()
 		old, young := &closedStream{}, &closedStream{}
-		s.keep(conn, old)
+		s.keep(conn, old, false)
 		time.Sleep(spareFor / 2) //nolint:forbidigo // it is synctest's time
-		s.keep(conn, young)
+		s.keep(conn, young, false)
 		time.Sleep(spareFor/2 + time.Millisecond) //nolint:forbidigo // it is synctest's time
 		synctest.Wait()
 		if len(s.of[conn]) != 1 || s.take(conn) != network.MuxedStream(young) {

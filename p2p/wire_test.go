@@ -80,9 +80,9 @@ var kinds = []struct {
 
 // A short stream that outlives its connection takes no more bytes than a plain one where
 // there is a carrier from the last. Else it takes what its hello, a longer name, headers
-// and an acknowledgement have. The first of a connection opens a stream for notes too.
+// and an acknowledgement have.
 func TestDurableBytesOfAShortStream(t *testing.T) {
-	const moreBytes, moreWithCarrier = 0, 96
+	const moreBytes, moreWithCarrier = 0, 64
 	from, to := newTestNode(t, Config{}), newTestNode(t, Config{})
 	w := newWire(t, to)
 	serveEcho(t, to, "/echo/1")

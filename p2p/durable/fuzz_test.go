@@ -35,6 +35,26 @@ func FuzzReadHello(f *testing.F) {
 	})
 }
 
+func FuzzReadNext(f *testing.F) {
+	f.Add(AppendAll(nil))
+	f.Add(Hello{Protocol: "/echo/1"}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		h, all, err := ReadNext(r)
+		if err != nil {
+			refused(t, err)
+			return
+		}
+		again := h.Append(nil)
+		if all {
+			again = AppendAll(nil)
+		}
+		if !bytes.Equal(again, b[:len(b)-r.Len()]) {
+			t.Errorf("ReadNext(%x) = %+v, %v, which is %x", b, h, all, again)
+		}
+	})
+}
+
 func FuzzReadAnswer(f *testing.F) {
 	f.Add(Answer{Got: 300, From: 1 << 40}.Append(nil))
 	f.Add(Answer{Gone: true, Code: CodeTimeLimit}.Append(nil))

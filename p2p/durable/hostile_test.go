@@ -165,6 +165,7 @@ func TestParsersRefuse(t *testing.T) {
 	id := strings.Repeat("i", len(ID{}))
 	number := func(v uint64) string { return string(binary.AppendUvarint(nil, v)) }
 	hello := func(b string) error { _, err := ReadHello(strings.NewReader(b)); return err }
+	next := func(b string) error { _, _, err := ReadNext(strings.NewReader(b)); return err }
 	answer := func(b string) error { _, err := ReadAnswer(strings.NewReader(b)); return err }
 	message := func(b string) error { _, _, err := ParseMessage([]byte(b)); return err }
 	for _, tt := range []struct {
@@ -174,6 +175,8 @@ func TestParsersRefuse(t *testing.T) {
 	}{
 		{"a carrier of no kind", hello, "\x00" + id},
 		{"a carrier that begins with an answer", hello, "\x03" + id},
+		{"that the opener has all where nothing was", hello, "\x06"},
+		{"a carrier that goes on with an answer", next, "\x03" + id},
 		{"a protocol without a name", hello, "\x01" + id + number(0)},
 		{"a protocol's name that is too long", hello, "\x01" + id + number(MaxProtocol+1)},
 		{"a protocol's name of 2^63 bytes", hello, "\x01" + id + number(1<<63)},

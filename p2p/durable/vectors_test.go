@@ -20,6 +20,7 @@ func TestVectors(t *testing.T) {
 	add("hello, epoch 1, of a stream for /echo/1 that is 300 ms old", Hello{ID: id, Resume: true, Epoch: 1, Protocol: "/echo/1", Age: 300 * time.Millisecond}.Append(nil))
 	add("answer, got 70000, from 301", Answer{Got: 70000, From: 301}.Append(nil))
 	add("answer, no such stream", Answer{Gone: true, Code: CodeUnknown}.Append(nil))
+	add("the opener has all", AppendAll(nil))
 	add("data hello", frames{}.data("hello"))
 	add("header of 70000 bytes of data, to be acknowledged at once", frames{}.header(kindAsk, 70000))
 	add("end, got 300", frames{}.header(kindFin, 300))

@@ -79,6 +79,7 @@ const (
 	helloGot    = 3 // the answer to helloResume: it goes on
 	helloGone   = 4 // the answer to helloResume: it has ended
 	helloAgain  = 5 // from the opener: helloResume, of a stream that the other end may not have heard of
+	helloAll    = 6 // from the opener, on a carrier that a stream has left: the opener has all of that
 )
 
 // A Hello is what an opener sends first on each carrier.
@@ -118,12 +119,40 @@ func (h Hello) Append(b []byte) []byte {
 // ReadHello reads a Hello, and not a byte more. Its error is ErrProtocol or what r
 // says.
 func ReadHello(r io.Reader) (h Hello, err error) {
-	var first [1 + len(h.ID)]byte
+	var first [1]byte
 	if _, err := io.ReadFull(r, first[:]); err != nil {
 		return Hello{}, err
 	}
-	copy(h.ID[:], first[1:])
-	switch first[0] {
+	return readHello(r, first[0])
+}
+
+// ReadNext reads what comes on a carrier that a stream has left: the Hello of the next,
+// or that the opener has all of the one before, which a Hello says too. It reads not a
+// byte more, and its error is as that of ReadHello.
+func ReadNext(r io.Reader) (h Hello, all bool, err error) {
+	var first [1]byte
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return Hello{}, false, err
+	}
+	if first[0] == helloAll {
+		return Hello{}, true, nil
+	}
+	h, err = readHello(r, first[0])
+	return h, false, err
+}
+
+// AppendAll appends what ReadNext reads as that the opener has all.
+func AppendAll(b []byte) []byte { return append(b, helloAll) }
+
+// readHello reads a Hello behind its first byte.
+func readHello(r io.Reader, first byte) (h Hello, err error) {
+	if first != helloOpen && first != helloResume && first != helloAgain {
+		return Hello{}, fmt.Errorf("%w: a carrier that begins with %#x", ErrProtocol, first)
+	}
+	if _, err := io.ReadFull(r, h.ID[:]); err != nil {
+		return Hello{}, unexpected(err)
+	}
+	switch first {
 	case helloOpen:
 		h.Protocol, err = readProtocol(r)
 		return h, err
@@ -142,17 +171,15 @@ func ReadHello(r io.Reader) (h Hello, err error) {
 		h.Age = time.Duration(age) * time.Millisecond
 		h.Protocol, err = readProtocol(r)
 		return h, err
-	case helloResume:
-		h.Resume = true
-		if h.Epoch, err = readUvarint(r); err == nil {
-			h.Got, err = readUvarint(r)
-		}
-		if err == nil && (h.Epoch == 0 || h.Got > maxOffset) {
-			err = fmt.Errorf("%w: a resumption out of bounds", ErrProtocol)
-		}
-		return h, err
 	}
-	return Hello{}, fmt.Errorf("%w: a carrier that begins with %#x", ErrProtocol, first[0])
+	h.Resume = true
+	if h.Epoch, err = readUvarint(r); err == nil {
+		h.Got, err = readUvarint(r)
+	}
+	if err == nil && (h.Epoch == 0 || h.Got > maxOffset) {
+		err = fmt.Errorf("%w: a resumption out of bounds", ErrProtocol)
+	}
+	return h, err
 }
 
 // maxAge is 34 years, in milliseconds.
