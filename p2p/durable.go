@@ -52,7 +52,9 @@ type durableStream struct {
 	expiry  *time.Timer         // until the time limit, while there is no carrier
 	watched bool                // see durables.watch
 
-	// Whether it is bulk; see weighLocked.
+	// Whether it is bulk, or goes to and fro; see weighLocked.
+	trips     uint64 // how often something came after something had gone out, since weighedAt
+	asked     bool   // something has gone out since
 	weighed   uint64
 	weighedAt time.Time
 	leaving   bool // a connection of its own is being made
@@ -146,8 +148,7 @@ func (d *durableStream) readLocked(p []byte, stop func() error) (int, error) {
 		}
 		n, err := d.takeLocked(p)
 		if n > 0 {
-			d.acknowledgeLocked()
-			d.weighLocked()
+			d.tookLocked()
 			return n, nil
 		}
 		switch {
@@ -172,11 +173,20 @@ func (d *durableStream) readLocked(p []byte, stop func() error) (int, error) {
 			continue
 		}
 		if n := d.fillLocked(c, p); n > 0 {
-			d.acknowledgeLocked()
-			d.weighLocked()
+			d.tookLocked()
 			return n, nil
 		}
 	}
+}
+
+// tookLocked goes on after bytes were read.
+func (d *durableStream) tookLocked() {
+	if d.asked {
+		d.trips++
+		d.asked = false
+	}
+	d.acknowledgeLocked()
+	d.weighLocked()
 }
 
 // takeLocked takes what was read ahead.
@@ -382,6 +392,7 @@ func (d *durableStream) flushLocked(patient bool) error {
 		d.end.Sent(c.epoch, n)
 		switch {
 		case err == nil:
+			d.asked = true
 			d.weighLocked()
 		case d.carrier != c || c.stopped:
 			d.changedLocked()

@@ -19,6 +19,11 @@ const (
 	singleAfter  = 8 << 20
 	singleWithin = 4 * time.Second
 
+	// singleTrip is how many bytes a round trip counts for: 512 of them save as much CPU
+	// as is needed to make a connection (docs/performance.md), and each is a third
+	// shorter on it.
+	singleTrip = 16 << 10
+
 	// singlePatience is how long a stream may stall on a connection of its own before it
 	// goes back, also where the peer does not read.
 	singlePatience = 3 * time.Second
@@ -33,25 +38,28 @@ func (c *durableCarrier) single() bool {
 	return ok
 }
 
-// weighLocked has a stream moved to a connection of its own once it has shown to be bulk.
-// Each that broke makes it harder.
+// weighLocked has a stream moved to a connection of its own once it has shown to be bulk,
+// or to go to and fro much. Each that broke makes it harder.
 func (d *durableStream) weighLocked() {
-	if !d.opener || d.carrier == nil || d.end.Moved()-d.weighed < d.node.singles.after<<d.setbacks {
+	moved, enough := d.end.Moved()-d.weighed, d.node.singles.after<<d.setbacks
+	if !d.opener || d.carrier == nil || moved+d.trips*singleTrip < enough {
 		return
 	}
 	began := d.weighedAt
 	d.weighAgainLocked()
 	if c := d.carrier; !c.single() && !c.stopped && !d.closed && !d.leaving && time.Since(began) <= singleWithin<<d.setbacks {
-		d.leaving = d.node.start(func() { d.leave(c) })
+		d.leaving = d.node.start(func() { d.leave(c, moved >= enough/2) })
 	}
 }
 
-func (d *durableStream) weighAgainLocked() { d.weighed, d.weighedAt = d.end.Moved(), time.Now() }
+func (d *durableStream) weighAgainLocked() {
+	d.weighed, d.trips, d.weighedAt = d.end.Moved(), 0, time.Now()
+}
 
-// leave moves the stream from a carrier to a connection of its own. If there is none to
-// be had it stays.
-func (d *durableStream) leave(c *durableCarrier) {
-	raw, err := d.node.singles.open(d.node.life, c.conn)
+// leave moves the stream from a carrier to a connection of its own, which is for bulk or
+// not. If there is none to be had it stays.
+func (d *durableStream) leave(c *durableCarrier, bulk bool) {
+	raw, err := d.node.singles.open(d.node.life, c.conn, bulk)
 	if err == nil {
 		err = d.leaveBy(c, raw)
 	}

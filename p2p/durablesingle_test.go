@@ -96,6 +96,42 @@ func TestBulkStreamMoves(t *testing.T) {
 	}
 }
 
+// A stream that goes to and fro much moves too, and of those not so many that bulk finds
+// no room.
+func TestStreamToAndFroMoves(t *testing.T) {
+	const most = 4
+	from, to := newBulkNodes(t, Config{}, Config{})
+	from.singles.most = most
+	talk := func(near, far *Stream) {
+		t.Helper()
+		for range smallBulk/singleTrip + 1 {
+			for _, s := range [][2]*Stream{{near, far}, {far, near}} {
+				if _, err := s[0].Write([]byte("word")); err != nil {
+					t.Fatal(err)
+				}
+				reads(t, s[1], []byte("word"))
+			}
+		}
+	}
+	for i := range most {
+		near, far := openStream(t, from, to)
+		talk(near, far)
+		if i < most/2 {
+			awaitAlone(t, near, far)
+		}
+		talk(near, far)
+		until(t, "nothing is being made", func() bool {
+			d := durableOf(t, near)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return !d.leaving
+		})
+	}
+	if got := countSingles(from); got != most/2 {
+		t.Errorf("%d connections for one stream, want half of %d", got, most)
+	}
+}
+
 // Where bulk can't have a connection of its own, or is none, it stays where it is.
 func TestBulkStreamStays(t *testing.T) {
 	for _, tt := range []struct {
@@ -170,7 +206,7 @@ func TestBulkStreamWaitsBeforeItAsksAgain(t *testing.T) {
 	from.singles.pause = patience
 	c := from.bestConn(to.ID())
 	from.singles.failed(c)
-	_, err := from.singles.open(testContext(t), c)
+	_, err := from.singles.open(testContext(t), c, true)
 	checkIs(t, "open", err, errNoSingleYet)
 	_ = c.Close()
 	until(t, "it is forgotten", func() bool { return !from.singles.failedLately(c) })

@@ -35,7 +35,7 @@ const singleID protocol.ID = "/p2pnode/single/1"
 const (
 	// maxPeerSingles and maxSingles bound the connections for one stream, of one peer
 	// and in all, whichever end made them: well below maxPeerConns and maxConns, so that
-	// there is room for others.
+	// there is room for others. A node makes up to half of them for what is no bulk.
 	maxPeerSingles = 8
 	maxSingles     = 256
 
@@ -299,7 +299,7 @@ func (k *hostKit) addSingles(name protocol.ID, c Config, g coreconnmgr.Connectio
 // open makes a connection for one stream beside another to the same peer, which is by
 // TCP with no relay between, and to the same address. It returns the stream once both
 // ends have admitted each other. The connection ends with it.
-func (s *singles) open(ctx context.Context, beside network.Conn) (*singleStream, error) {
+func (s *singles) open(ctx context.Context, beside network.Conn, bulk bool) (*singleStream, error) {
 	id := beside.RemotePeer()
 	addrs := s.addrs(beside)
 	if len(addrs) == 0 {
@@ -308,7 +308,7 @@ func (s *singles) open(ctx context.Context, beside network.Conn) (*singleStream,
 	if s.failedLately(beside) {
 		return nil, errNoSingleYet
 	}
-	room, err := s.reserve(id)
+	room, err := s.reserve(id, bulk)
 	if err != nil {
 		return nil, err
 	}
@@ -416,11 +416,15 @@ func (s *singles) enter(room *single, c transport.CapableConn, dialed bool) (*si
 	}, nil
 }
 
-// reserve makes room for one more.
-func (s *singles) reserve(id peer.ID) (*single, error) {
+// reserve makes room for one more, of that for bulk or of the half for all.
+func (s *singles) reserve(id peer.ID, bulk bool) (*single, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count >= s.mostInAll || len(s.all[id]) >= s.most {
+	most, mostInAll := s.most, s.mostInAll
+	if !bulk {
+		most, mostInAll = most/2, mostInAll/2
+	}
+	if s.count >= mostInAll || len(s.all[id]) >= most {
 		return nil, errManySingles
 	}
 	if s.all[id] == nil {
@@ -474,7 +478,7 @@ func (s *singles) take(c transport.CapableConn) bool {
 	if asSingle(c) == nil {
 		return false
 	}
-	room, err := s.reserve(c.RemotePeer())
+	room, err := s.reserve(c.RemotePeer(), true)
 	if err == nil && s.node.start(func() { s.serve(room, c) }) {
 		return true
 	}

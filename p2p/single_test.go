@@ -63,7 +63,7 @@ func countSingles(n *Node) int {
 // openSingle returns both ends of a stream with a connection of its own.
 func openSingle(t *testing.T, from, to *Node, arrived <-chan network.MuxedStream) (here, there network.MuxedStream) {
 	t.Helper()
-	here, err := from.singles.open(testContext(t), from.bestConn(to.ID()))
+	here, err := from.singles.open(testContext(t), from.bestConn(to.ID()), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestSingleIsAdmitted(t *testing.T) {
 			} else {
 				b.closed.Store(true)
 			}
-			if _, err := from.singles.open(testContext(t), from.bestConn(to.ID())); !errors.As(err, new(*RefusedError)) {
+			if _, err := from.singles.open(testContext(t), from.bestConn(to.ID()), true); !errors.As(err, new(*RefusedError)) {
 				t.Errorf("open = %v, want a refusal", err)
 			}
 			if side == "dialed" && len(arrived) > 0 {
@@ -181,7 +181,7 @@ func TestSingleOpenedByTheDialedEnd(t *testing.T) {
 func TestNoSingle(t *testing.T) {
 	quic := Config{Listen: addrs("/ip4/127.0.0.1/udp/0/quic-v1")}
 	from, to, _ := newSinglePair(t, quic, quic)
-	_, err := from.singles.open(testContext(t), from.bestConn(to.ID()))
+	_, err := from.singles.open(testContext(t), from.bestConn(to.ID()), true)
 	checkIs(t, "open to a peer by QUIC", err, errNoSingle)
 }
 
@@ -189,7 +189,7 @@ func TestNoSingle(t *testing.T) {
 func TestSingleOfNoStream(t *testing.T) {
 	from, to := bulkOf(newTestNode(t, Config{})), newTestNode(t, Config{})
 	connected(t, from, to)
-	s, err := from.singles.open(testContext(t), from.bestConn(to.ID()))
+	s, err := from.singles.open(testContext(t), from.bestConn(to.ID()), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func BenchmarkBulk(b *testing.B) {
 		benchmarkBulk(b, s, there)
 	})
 	b.Run("single", func(b *testing.B) {
-		s, err := from.singles.open(testContext(b), from.bestConn(to.ID()))
+		s, err := from.singles.open(testContext(b), from.bestConn(to.ID()), true)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func BenchmarkSingle(b *testing.B) {
 	until(b, "both ends have the connection", func() bool { return to.bestConn(from.ID()) != nil })
 	ch := singlesOf(b, to, from)
 	for b.Loop() {
-		s, err := from.singles.open(b.Context(), from.bestConn(to.ID()))
+		s, err := from.singles.open(b.Context(), from.bestConn(to.ID()), true)
 		if err != nil {
 			b.Fatal(err)
 		}
