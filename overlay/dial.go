@@ -282,5 +282,5 @@ func (m *Mesh) worthSearching(ctx context.Context, err error) bool {
 func (m *Mesh) offers(service string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.services[service] != nil
+	return m.listenerLocked(service) != nil
 }

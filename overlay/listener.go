@@ -179,7 +179,7 @@ func (l *Listener) Addr() net.Addr { return Addr{l.mesh.Self().Name, l.service} 
 
 // Found is closed once all members can find the service as "/web". While this
 // node is alone it is not. One that is not for everyone is found by asking, at
-// once. Ports are not found, and it is closed from the start.
+// once, and so are ports: it is closed from the start.
 func (l *Listener) Found() <-chan struct{} {
 	l.mesh.mu.Lock()
 	defer l.mesh.mu.Unlock()

@@ -72,7 +72,12 @@ func (m *Mesh) servicesFor(id peer.ID) (out []Service) {
 			out = append(out, Service{Name: name, Kind: l.kind})
 		}
 	}
+	sortServices(out)
 	return out
+}
+
+func sortServices(all []Service) {
+	slices.SortFunc(all, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // listServices makes what is told of services, of which only so many are.
@@ -95,7 +100,7 @@ func listServices(all []Service) (l listed) {
 func (l listed) services() (out []Service, err error) {
 	if len(l.Ports) > 0 {
 		if len(l.Ports) != 3 || l.Ports[2] > uint16(KindDatagram) {
-			return nil, fmt.Errorf("ports %v: want the first, the last and their kind", l.Ports)
+			return nil, fmt.Errorf("ports of %d numbers, or of no kind: want the first, the last and their kind", len(l.Ports))
 		}
 		p := Ports{l.Ports[0], l.Ports[1]}
 		if err := p.check(); err != nil {
@@ -111,7 +116,7 @@ func (l listed) services() (out []Service, err error) {
 			out = append(out, Service{Name: name, Kind: Kind(kind)})
 		}
 	}
-	slices.SortFunc(out, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	sortServices(out)
 	return out, nil
 }
 

@@ -74,18 +74,28 @@ func (n *Node) openDurable(ctx context.Context, c network.Conn, proto string) (*
 
 // openCarrier returns what is to carry a new stream, and begins with a hello.
 func (n *Node) openCarrier(ctx context.Context, c network.Conn, hello []byte) (network.MuxedStream, error) {
-	if raw := n.durables.spares.take(c); raw != nil {
-		return &namer{MuxedStream: raw, proto: carrierProtocol, send: hello}, nil
+	if raw, owes := n.durables.spares.take(c); raw != nil {
+		named := &namer{MuxedStream: raw, proto: carrierProtocol, send: hello}
+		if owes {
+			time.AfterFunc(endDelay, named.Flush) // or the peer would not hear it before something is written
+		}
+		return named, nil
 	}
 	return n.openRaw(ctx, c, carrierProtocol, hello)
 }
 
-// begin makes a Stream of an end with its first carrier.
+// begin makes a Stream of an end with its first carrier. That is of no use if the end is
+// over already, or has gone on with another: a hello that resumes it may be faster.
 func (d *durableStream) begin(c *durableCarrier) *Stream {
 	d.mu.Lock()
-	d.useLocked(c)
+	late := d.gone || d.end.Epoch() != c.epoch
+	if !late {
+		d.useLocked(c)
+	}
 	d.mu.Unlock()
-	if c.conn.IsClosed() { // before it was known that there is a stream on it
+	if late {
+		d.node.start(func() { _ = c.raw.Reset() }) // the peer does not use it any more
+	} else if c.conn.IsClosed() { // before it was known that there is a stream on it
 		d.node.durables.connClosed(c.conn)
 	}
 	return d.stream()
@@ -173,6 +183,10 @@ func (n *Node) acceptLate(c *durableCarrier, h durable.Hello) uint32 {
 		return durable.CodeNoListener
 	}
 	d, err := n.durables.add(c.conn.RemotePeer(), h.ID, h.Protocol, false)
+	if errors.Is(err, errSameID) { // its first carrier came just now
+		_ = c.raw.Reset() // the peer asks again
+		return durable.CodeUnknown
+	}
 	if err != nil {
 		n.log.Warn("stream refused", "proto", h.Protocol, "peer", c.conn.RemotePeer(), "err", err)
 		return durable.CodeBusy
@@ -246,7 +260,10 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 		d.failLocked(err, durable.CodeProtocol)
 	}
 	if err != nil || !use || a.Gone || d.gone {
-		a = durable.Answer{Gone: true, Code: durable.CodeOf(d.end.Err())}
+		a = durable.Answer{Gone: true, Code: durable.CodeUnknown} // it is done
+		if d.end.Err() != nil {
+			a.Code = durable.CodeOf(d.end.Err())
+		}
 		d.mu.Unlock()
 		_ = answerHello(c.raw, a) // if it does not arrive, the peer asks again
 		_ = c.raw.Close()

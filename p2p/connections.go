@@ -115,8 +115,10 @@ func (n *Node) Disconnect(id peer.ID) error {
 	if err := n.alive(); err != nil {
 		return err
 	}
-	if n.durables.end(id, network.ErrReset) {
-		n.durables.settle(n.kit.swarm.ConnsToPeer(id))
+	conns := n.kit.swarm.ConnsToPeer(id)
+	ended := n.durables.end(id, network.ErrReset)
+	if n.durables.spares.giveUp(conns) || ended {
+		n.durables.settle(conns)
 	}
 	n.singles.close(id)
 	return n.kit.swarm.ClosePeer(id)

@@ -472,64 +472,6 @@ func (d *durableStream) finishLocked() {
 	}
 }
 
-// lasts tells whether a carrier may carry another stream once it has carried one.
-func (c *durableCarrier) lasts() bool { return !c.single() && unixConn(c.conn) == nil }
-
-// leaveCarrierLocked leaves a carrier that both ends have given all to the next stream.
-// It returns false if that can't be.
-func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
-	if !c.lasts() || c.stopped || d.end.Err() != nil || !d.end.Through() || d.moving || d.reading || d.sending || c.lo != c.hi {
-		return false
-	}
-	raw := c.raw
-	if named, ok := raw.(*namer); ok {
-		raw = named.MuxedStream
-	}
-	ds := d.node.durables
-	_ = raw.SetDeadline(time.Time{})
-	switch {
-	case d.opener:
-		owes, _ := d.end.AckDue()
-		if !ds.spares.keep(c.conn, raw, owes) {
-			return false
-		}
-		d.end.Ack() // by the next stream on it, or else by spares
-	case !d.opener && !d.node.start(func() { d.node.receiveNext(c, d) }):
-		return false
-	}
-	d.left = c.conn
-	d.dropCarrierLocked()
-	if c.conn.IsClosed() { // before it was known that the stream still asks for it
-		d.node.start(func() { ds.connClosed(c.conn) })
-	}
-	return true
-}
-
-// peerHasAll takes in that the peer is through with a carrier that the stream has left:
-// it has all.
-func (d *durableStream) peerHasAll(c *durableCarrier) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.gone || d.carrier != nil || d.left != c.conn || d.end.Epoch() != c.epoch {
-		return
-	}
-	d.end.Drained()
-	d.finishLocked()
-}
-
-// leftBroken takes in that the carrier of an epoch which the stream has left is broken.
-// If the peer has yet to say that it has all, it may have gone on with another, and be
-// done.
-func (d *durableStream) leftBroken(c network.Conn, epoch uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.gone || d.carrier != nil || d.left != c || d.end.Epoch() != epoch {
-		return
-	}
-	d.left = nil
-	d.strayLocked(epoch)
-}
-
 // awaitEnd waits until the peer says by the end of the carrier that it has all.
 func (d *durableStream) awaitEnd(c *durableCarrier) {
 	err := c.raw.CloseWrite()

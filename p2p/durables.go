@@ -40,25 +40,13 @@ type durables struct {
 	mu       sync.Mutex // guards the fields below; taken after that of a stream
 	peers    map[peer.ID]*durablePeer
 	links    map[network.Conn]*notes
-	ended    map[endedKey]uint32
-	oldest   []endedKey // of ended, a ring
-	next     int        // in it
+	gaveUp   endedStreams // by this end: a peer that did not hear of it asks why
+	done     endedStreams // that peers had opened: a hello that is late begins none again
 	watched  map[*durableStream]struct{}
 	watching bool                 // somebody does
 	suspect  map[network.Conn]int // connections that are just looked at
 	closing  bool
 }
-
-// Streams that have ended are remembered for a while with their codes: those that this
-// end has given up, so that a peer that did not hear of it is told why when it asks for
-// them, and those that a peer had opened, so that none begins again by a late hello.
-type endedKey struct {
-	peer peer.ID
-	id   durable.ID
-}
-
-// maxEnded bounds how many.
-const maxEnded = 1 << 13
 
 // A durablePeer is what there is of one peer.
 type durablePeer struct {
@@ -72,7 +60,7 @@ type durablePeer struct {
 func newDurables(n *Node, c Config) *durables {
 	return &durables{
 		node: n, limit: c.StreamLimit, budget: durable.NewBudget(c.StreamMemory, nil), spares: &spares{start: n.start},
-		peers: map[peer.ID]*durablePeer{}, links: map[network.Conn]*notes{}, ended: map[endedKey]uint32{}, watched: map[*durableStream]struct{}{}, suspect: map[network.Conn]int{},
+		peers: map[peer.ID]*durablePeer{}, links: map[network.Conn]*notes{}, watched: map[*durableStream]struct{}{}, suspect: map[network.Conn]int{},
 	}
 }
 
@@ -106,7 +94,7 @@ func (ds *durables) add(id peer.ID, sid durable.ID, proto string, opener bool) (
 		p.budget = durable.NewBudget(ds.node.streamMemory/peerShare, ds.budget)
 		ds.peers[id] = p
 	}
-	_, ended := ds.ended[endedKey{id, sid}]
+	_, ended := ds.whyEndedLocked(endedKey{id, sid})
 	switch {
 	case p.streams[sid] != nil || ended:
 		return nil, errSameID
@@ -142,8 +130,11 @@ func (ds *durables) forget(d *durableStream) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.watched, d)
-	if code := d.codeLocked(); code != durable.CodeUnknown || !d.opener {
-		ds.rememberLocked(endedKey{d.peer, d.id}, code)
+	switch code := d.codeLocked(); {
+	case code != durable.CodeUnknown:
+		ds.gaveUp.add(endedKey{d.peer, d.id}, code)
+	case !d.opener:
+		ds.done.add(endedKey{d.peer, d.id}, code)
 	}
 	if p := ds.peers[d.peer]; p != nil {
 		delete(p.streams, d.id)
@@ -151,28 +142,6 @@ func (ds *durables) forget(d *durableStream) {
 			delete(ds.peers, d.peer)
 		}
 	}
-}
-
-func (ds *durables) rememberLocked(k endedKey, code uint32) {
-	ds.ended[k] = code
-	if len(ds.oldest) < maxEnded {
-		ds.oldest = append(ds.oldest, k)
-		return
-	}
-	delete(ds.ended, ds.oldest[ds.next])
-	ds.oldest[ds.next] = k
-	ds.next = (ds.next + 1) % maxEnded
-}
-
-// whyEnded returns the code that a peer is told for a stream that there is not, and
-// whether it is known that there was one.
-func (ds *durables) whyEnded(id peer.ID, sid durable.ID) (code uint32, known bool) {
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	if code, known = ds.ended[endedKey{id, sid}]; known {
-		return code, true
-	}
-	return durable.CodeUnknown, false
 }
 
 // of returns the streams to a peer.
@@ -269,21 +238,22 @@ func (ds *durables) close() {
 	ds.mu.Lock()
 	ds.closing = true
 	ds.mu.Unlock()
+	tell := ds.spares.giveUp(ds.node.kit.swarm.Conns())
 	ds.spares.close()
 	deadline := time.Now().Add(closePatience)
 	for _, d := range ds.all() {
+		tell = true
 		d.mu.Lock()
 		for d.closed && !d.gone && !d.end.Told() && d.waitLocked(deadline) == nil {
 		}
 		d.mu.Unlock()
 	}
-	left := ds.all()
-	for _, d := range left {
+	for _, d := range ds.all() {
 		d.mu.Lock()
 		d.failLocked(ErrClosed, durable.CodeClosed)
 		d.mu.Unlock()
 	}
-	if len(left) > 0 {
+	if tell {
 		ds.settle(ds.node.kit.swarm.Conns())
 	}
 }

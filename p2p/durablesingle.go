@@ -8,9 +8,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// A stream that outlives its connections and has shown to be bulk gets one of its own,
-// see singles. For such a stream that is a carrier as others are, beside the connection
-// over which the rest goes: notes go there, and with that it is lost.
+// A stream that outlives its connections and has shown to be bulk, or to go to and fro
+// much, gets one of its own, see singles. For such a stream that is a carrier as others
+// are, beside the connection over which the rest goes: notes go there, and with that it
+// is lost.
 
 const (
 	// singleAfter is what a stream has to move before it gets a connection of its own,

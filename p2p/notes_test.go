@@ -247,11 +247,11 @@ func TestEndedIsBounded(t *testing.T) {
 			first = last
 		}
 		ds.mu.Lock()
-		ds.rememberLocked(endedKey{"a", last}, durable.CodeTimeLimit)
+		ds.gaveUp.add(endedKey{"a", last}, durable.CodeTimeLimit)
 		ds.mu.Unlock()
 	}
-	if len(ds.ended) != maxEnded || len(ds.oldest) != maxEnded {
-		t.Errorf("%d and %d are remembered, want %d", len(ds.ended), len(ds.oldest), maxEnded)
+	if e := ds.gaveUp; len(e.codes) != maxEnded || len(e.order) != maxEnded {
+		t.Errorf("%d and %d are remembered, want %d", len(e.codes), len(e.order), maxEnded)
 	}
 	for id, want := range map[durable.ID]uint32{first: durable.CodeUnknown, last: durable.CodeTimeLimit} {
 		if got, _ := ds.whyEnded("a", id); got != want {

@@ -25,10 +25,10 @@ import (
 )
 
 // A connection with a muxer copies each byte twice more, wakes two more goroutines for
-// it, and has windows beside those of TCP. So a stream that has shown to be bulk may have
-// a TCP connection of its own, on which TLS is all there is. The muxer that TLS
-// negotiates is then singleID, which no other program knows. libp2p never has such a
-// connection: it would open other streams on it.
+// it, and has windows beside those of TCP. So a stream that has shown to be bulk, or to go
+// to and fro much, may have a TCP connection of its own, on which TLS is all there is. The
+// muxer that TLS negotiates is then singleID, which no other program knows. libp2p never
+// has such a connection: it would open other streams on it.
 
 const singleID protocol.ID = "/p2pnode/single/1"
 

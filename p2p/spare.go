@@ -42,17 +42,18 @@ type spare struct {
 }
 
 // take returns one of a connection, nil if there is none: the one that was used last,
-// so that those too many get old.
-func (s *spares) take(c network.Conn) network.MuxedStream {
+// so that those too many get old. It tells whether the peer is still to hear that this end
+// has all of the stream before, which the next hello says.
+func (s *spares) take(c network.Conn) (raw network.MuxedStream, owes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.of[c]
 	if len(all) == 0 {
-		return nil
+		return nil, false
 	}
-	raw := all[len(all)-1].raw
+	last := all[len(all)-1]
 	s.setLocked(c, all[:len(all)-1])
-	return raw
+	return last.raw, last.owes
 }
 
 // keep takes one in, unless there are enough. If the peer has yet to hear that this end
@@ -152,6 +153,34 @@ func (s *spares) drop(c network.Conn) {
 	delete(s.of, c)
 }
 
+// giveUp ends those of some connections, which are to be closed, and tells whether a peer
+// is still to hear of that. It waits for a moment at most.
+func (s *spares) giveUp(conns []network.Conn) bool {
+	var owing sync.WaitGroup
+	any := false
+	s.mu.Lock()
+	for _, c := range conns {
+		for _, one := range s.of[c] {
+			if one.owes {
+				any = true
+				owing.Go(func() { _ = one.raw.Close() }) // if it can't, the peer asks
+			}
+		}
+		delete(s.of, c)
+	}
+	s.mu.Unlock()
+	if !any {
+		return false
+	}
+	done := make(chan struct{})
+	go func() { owing.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(goodbye):
+	}
+	return true
+}
+
 // close forgets all: the connections are closed.
 func (s *spares) close() {
 	s.mu.Lock()
@@ -163,4 +192,62 @@ func (s *spares) close() {
 	if s.telling != nil {
 		s.telling.Stop()
 	}
+}
+
+// lasts tells whether a carrier may carry another stream once it has carried one.
+func (c *durableCarrier) lasts() bool { return !c.single() && unixConn(c.conn) == nil }
+
+// leaveCarrierLocked leaves a carrier that both ends have given all to the next stream.
+// It returns false if that can't be.
+func (d *durableStream) leaveCarrierLocked(c *durableCarrier) bool {
+	if !c.lasts() || c.stopped || d.end.Err() != nil || !d.end.Through() || d.moving || d.reading || d.sending || c.lo != c.hi {
+		return false
+	}
+	raw := c.raw
+	if named, ok := raw.(*namer); ok {
+		raw = named.MuxedStream
+	}
+	ds := d.node.durables
+	_ = raw.SetDeadline(time.Time{})
+	switch {
+	case d.opener:
+		owes, _ := d.end.AckDue()
+		if !ds.spares.keep(c.conn, raw, owes) {
+			return false
+		}
+		d.end.Ack() // by the next stream on it, or else by spares
+	case !d.opener && !d.node.start(func() { d.node.receiveNext(c, d) }):
+		return false
+	}
+	d.left = c.conn
+	d.dropCarrierLocked()
+	if c.conn.IsClosed() { // before it was known that the stream still asks for it
+		d.node.start(func() { ds.connClosed(c.conn) })
+	}
+	return true
+}
+
+// peerHasAll takes in that the peer is through with a carrier that the stream has left:
+// it has all.
+func (d *durableStream) peerHasAll(c *durableCarrier) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone || d.carrier != nil || d.left != c.conn || d.end.Epoch() != c.epoch {
+		return
+	}
+	d.end.Drained()
+	d.finishLocked()
+}
+
+// leftBroken takes in that the carrier of an epoch which the stream has left is broken.
+// If the peer has yet to say that it has all, it may have gone on with another, and be
+// done.
+func (d *durableStream) leftBroken(c network.Conn, epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone || d.carrier != nil || d.left != c || d.end.Epoch() != epoch {
+		return
+	}
+	d.left = nil
+	d.strayLocked(epoch)
 }

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,23 +156,25 @@ func TestLeftCarrierBreaks(t *testing.T) {
 	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
 	near, far := openStream(t, from, to)
 	d := durableOf(t, near)
-	d.mu.Lock()
-	defer d.mu.Unlock() // so that it acknowledges nothing
-	d.end.CloseWrite()
-	if _, err := d.carrier.raw.Write(d.end.Next(time.Now())); err != nil {
-		t.Fatal(err)
-	}
-	_ = far.CloseWrite()
-	readsAll(t, far, nil)
-	under := durableOf(t, far)
-	until(t, "the carrier is left", func() bool {
-		under.mu.Lock()
-		defer under.mu.Unlock()
-		return under.left != nil
-	})
-	_ = d.carrier.raw.Reset()
-	d.forgetLocked()
-	d.dropCarrierLocked()
+	func() {
+		d.mu.Lock() // so that it acknowledges nothing
+		defer d.mu.Unlock()
+		d.end.CloseWrite()
+		if _, err := d.carrier.raw.Write(d.end.Next(time.Now())); err != nil {
+			t.Error(err)
+		}
+		_ = far.CloseWrite()
+		readsAll(t, far, nil)
+		under := durableOf(t, far)
+		until(t, "the carrier is left", func() bool {
+			under.mu.Lock()
+			defer under.mu.Unlock()
+			return under.left != nil
+		})
+		_ = d.carrier.raw.Reset()
+		d.forgetLocked()
+		d.dropCarrierLocked()
+	}()
 	over(t, from, to)
 }
 
@@ -186,7 +189,7 @@ func TestSpareSaysThatTheOpenerHasAll(t *testing.T) {
 			far.Close()
 		},
 		"its end": func(_ *testing.T, from, to *Node) {
-			if raw := from.durables.spares.take(from.bestConn(to.ID())); raw != nil {
+			if raw, _ := from.durables.spares.take(from.bestConn(to.ID())); raw != nil {
 				_ = raw.Close()
 			}
 		},
@@ -208,6 +211,69 @@ func TestSpareSaysThatTheOpenerHasAll(t *testing.T) {
 			over(t, from, to)
 		})
 	}
+}
+
+// A node that closes, or disconnects a peer, says first that it has all.
+func TestSpareIsGivenUpInOrder(t *testing.T) {
+	for name, end := range map[string]func(from, to *Node){
+		"close":      func(from, _ *Node) { from.Close() },
+		"disconnect": func(from, to *Node) { _ = from.Disconnect(to.ID()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+			near, far := openStream(t, from, to)
+			_ = near.CloseWrite()
+			readsAll(t, far, nil)
+			far.Close()
+			readsAll(t, near, nil)
+			near.Close()
+			end(from, to)
+			until(t, "no stream waits at the other end", func() bool { return len(to.durables.all()) == 0 })
+		})
+	}
+}
+
+// A stream on which nothing is written still says that the one before has ended.
+func TestNextStreamSaysThatTheOpenerHasAll(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	near, far := openStream(t, from, to)
+	_ = near.CloseWrite()
+	readsAll(t, far, nil)
+	far.Close()
+	readsAll(t, near, nil)
+	near.Close()
+	l, err := to.Listen("/test/2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	next, err := from.Dial(testContext(t), to.ID(), "/test/2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Reset()
+	until(t, "the one before is forgotten", func() bool { return to.durables.find(from.ID(), durableOf(t, near).id) == nil })
+}
+
+// A hello that comes after the one that resumes its stream changes nothing.
+func TestLateFirstHello(t *testing.T) {
+	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
+	until(t, "both ends have the connection", func() bool { return to.bestConn(from.ID()) != nil })
+	d, err := to.durables.add(from.ID(), newStreamID(), "/test/1", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := to.bestConn(from.ID())
+	second, first := &closedStream{}, &closedStream{}
+	d.resume(&durableCarrier{epoch: 1, conn: c, raw: second}, durable.Hello{ID: d.id, Resume: true, Epoch: 1, Protocol: "/test/1"})
+	s := d.begin(&durableCarrier{conn: c, raw: first})
+	until(t, "the first is reset", first.reset.Load)
+	d.mu.Lock()
+	if d.carrier == nil || d.carrier.raw != network.MuxedStream(second) {
+		t.Error("the carrier is not the one that resumed the stream")
+	}
+	d.mu.Unlock()
+	s.Reset()
 }
 
 // What has ended does not begin again, whatever comes late.
@@ -291,7 +357,7 @@ func TestSpareThatResumes(t *testing.T) {
 	}
 	over(t, from, to)
 	until(t, "the carrier is kept", func() bool { return spareCount(from, to) == 1 })
-	raw := from.durables.spares.take(from.bestConn(to.ID()))
+	raw, _ := from.durables.spares.take(from.bestConn(to.ID()))
 	if _, err := raw.Write(durable.Hello{ID: newStreamID(), Resume: true, Epoch: 1}.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -312,13 +378,26 @@ func TestSparesAge(t *testing.T) {
 		s.keep(conn, young, false)
 		time.Sleep(spareFor/2 + time.Millisecond) //nolint:forbidigo // it is synctest's time
 		synctest.Wait()
-		if len(s.of[conn]) != 1 || s.take(conn) != network.MuxedStream(young) {
-			t.Errorf("%d are left, want the young one", len(s.of[conn]))
+		if got, _ := s.take(conn); got != network.MuxedStream(young) || len(s.of) > 0 {
+			t.Errorf("%v is left, and %d more, want the young one", got, len(s.of))
 		}
 	})
 }
 
-// A closedStream is no stream but for Close.
-type closedStream struct{ network.MuxedStream }
+// A closedStream is a stream of which nothing comes.
+type closedStream struct {
+	network.MuxedStream
+	reset atomic.Bool
+}
 
-func (*closedStream) Close() error { return nil }
+func (*closedStream) Close() error                     { return nil }
+func (*closedStream) Write(p []byte) (int, error)      { return len(p), nil }
+func (*closedStream) Read([]byte) (int, error)         { return 0, network.ErrReset }
+func (*closedStream) SetDeadline(time.Time) error      { return nil }
+func (*closedStream) SetReadDeadline(time.Time) error  { return nil }
+func (*closedStream) SetWriteDeadline(time.Time) error { return nil }
+
+func (s *closedStream) Reset() error {
+	s.reset.Store(true)
+	return nil
+}

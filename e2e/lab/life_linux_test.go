@@ -188,7 +188,7 @@ func TestDoIsOnTheHostAndNotAfterwards(t *testing.T) {
 	l := New(t)
 	h := l.Host("h")
 	own := func() string {
-		to, err := os.Readlink(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+		to, err := os.Readlink("/proc/thread-self/ns/net")
 		if err != nil {
 			t.Error(err)
 		}
@@ -240,7 +240,8 @@ func TestMachinesAreReadyWhenTheyAreMade(t *testing.T) {
 		b := r.Host("b")
 		for range 2 {
 			for _, way := range [][2]netip.Addr{{b.Addr6(), a.Addr6()}, {b.Addr(), a.Addr()}} {
-				if _, ok := roundTrip(t, listen(t, b, way[0]), echo(t, a, way[1]), 8, time.Second); !ok {
+				// One that is lost never comes, however busy the machine is.
+				if _, ok := roundTrip(t, listen(t, b, way[0]), echo(t, a, way[1]), 8, 20*time.Second); !ok {
 					t.Errorf("the first packet from %v to %v doesn't come back", way[0], way[1])
 				}
 			}
