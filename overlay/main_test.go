@@ -101,9 +101,9 @@ func newNodes(t testing.TB, n int) []*overlay.Mesh {
 	return nodes
 }
 
-func listen(t testing.TB, m *overlay.Mesh, service string) *overlay.Listener {
+func listen(t testing.TB, m *overlay.Mesh, service string, allow ...overlay.Rule) *overlay.Listener {
 	t.Helper()
-	l, err := m.Listen(service)
+	l, err := m.Listen(service, allow...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,9 +112,9 @@ func listen(t testing.TB, m *overlay.Mesh, service string) *overlay.Listener {
 }
 
 // serveName offers a service that writes the node's name to all who come.
-func serveName(t testing.TB, m *overlay.Mesh, service string) *overlay.Listener {
+func serveName(t testing.TB, m *overlay.Mesh, service string, allow ...overlay.Rule) *overlay.Listener {
 	t.Helper()
-	l := listen(t, m, service)
+	l := listen(t, m, service, allow...)
 	go func() {
 		for {
 			c, err := l.AcceptConn()

@@ -133,15 +133,28 @@ func (n *nearest) lose(service string, id peer.ID) {
 }
 
 // dialNearest dials those who offer a service, the nearest first or in turn, until
-// one agrees. When none does who was found some time ago it looks anew.
+// one agrees. When none does who was found some time ago it looks anew, and asks at last,
+// since the DHT does not tell of what is for some only.
 func (m *Mesh) dialNearest(ctx context.Context, req request) (*Conn, error) {
 	ids, remembered := m.providers(p2p.AnyPath(ctx), req.Service)
 	c, err := m.dialAny(ctx, ids, req)
-	if err == nil || !remembered || ctx.Err() != nil {
+	if err != nil && remembered && ctx.Err() == nil {
+		ids = m.findProviders(p2p.AnyPath(ctx), req.Service)
+		c, err = m.dialAny(ctx, ids, req)
+	}
+	if err == nil || len(ids) == 0 || ctx.Err() != nil {
 		return c, err
 	}
-	ids = m.findProviders(p2p.AnyPath(ctx), req.Service)
-	return m.dialAny(ctx, ids, req)
+	others := slices.DeleteFunc(m.askForService(p2p.AnyPath(ctx), req.Service), func(id peer.ID) bool { return slices.Contains(ids, id) })
+	if len(others) == 0 {
+		return nil, err
+	}
+	m.nearest.learn(req.Service, others, time.Now().Add(-providersFresh))
+	c, also := m.dialAny(ctx, others, req)
+	if also != nil {
+		return nil, fmt.Errorf("%w; then %w", err, also)
+	}
+	return c, nil
 }
 
 // dialAny dials one after the other until one agrees.

@@ -69,6 +69,23 @@ func TestNearestIsFollowedByTheNext(t *testing.T) {
 	}
 }
 
+// When those of whom the DHT tells are gone, one that offers the service to this node
+// alone takes over.
+func TestNearestIsFollowedByOneForSome(t *testing.T) {
+	t.Parallel()
+	nodes := overlaytest.New(t, 3)
+	waitAll(t, nodes...)
+	await(t, "found", serveName(t, nodes[1], "name").Found())
+	if got := answerOf(t, nodes[0], false, "/name"); got != "node1" {
+		t.Fatalf("Dial(/name) reaches %s, want node1", got)
+	}
+	serveName(t, nodes[2], "name", overlay.PeerRule(nodes[0].Self().ID))
+	nodes[1].Close()
+	if got := answerOf(t, nodes[0], false, "/name"); got != "node2" {
+		t.Errorf("Dial(/name) reaches %s, want node2", got)
+	}
+}
+
 // Streams that are spread go to all, to each as many, and so to this node.
 func TestSpread(t *testing.T) {
 	t.Parallel()

@@ -157,19 +157,19 @@ func (s *spares) drop(c network.Conn) {
 // is still to hear of that. It waits for a moment at most.
 func (s *spares) giveUp(conns []network.Conn) bool {
 	var owing sync.WaitGroup
-	any := false
+	owed := false
 	s.mu.Lock()
 	for _, c := range conns {
 		for _, one := range s.of[c] {
 			if one.owes {
-				any = true
+				owed = true
 				owing.Go(func() { _ = one.raw.Close() }) // if it can't, the peer asks
 			}
 		}
 		delete(s.of, c)
 	}
 	s.mu.Unlock()
-	if !any {
+	if !owed {
 		return false
 	}
 	done := make(chan struct{})
