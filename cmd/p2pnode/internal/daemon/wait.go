@@ -57,12 +57,13 @@ func (d *Daemon) awaitService(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
+	named := func(m overlay.Member) bool {
+		return (t.Member == "" || t.Member == m.Name) && (t.ID == "" || t.ID == m.ID)
+	}
 	tick := time.NewTicker(askAgain)
 	defer tick.Stop()
 	for {
-		for _, a := range d.askAll(ctx, func(m overlay.Member) bool {
-			return (t.Member == "" || t.Member == m.Name) && (t.ID == "" || t.ID == m.ID)
-		}) {
+		for _, a := range d.askAll(ctx, named) {
 			if slices.ContainsFunc(a.services, func(s overlay.Service) bool { return s.Is(t.Service) }) {
 				return nil
 			}
