@@ -260,10 +260,7 @@ func (d *durableStream) resume(c *durableCarrier, h durable.Hello) {
 		d.failLocked(err, durable.CodeProtocol)
 	}
 	if err != nil || !use || a.Gone || d.gone {
-		a = durable.Answer{Gone: true, Code: durable.CodeUnknown} // it is done
-		if d.end.Err() != nil {
-			a.Code = durable.CodeOf(d.end.Err())
-		}
+		a = durable.Answer{Gone: true, Code: durable.CodeOf(d.end.Err())}
 		d.mu.Unlock()
 		_ = answerHello(c.raw, a) // if it does not arrive, the peer asks again
 		_ = c.raw.Close()

@@ -213,6 +213,19 @@ func TestSpareSaysThatTheOpenerHasAll(t *testing.T) {
 	}
 }
 
+// shortStream opens a stream that both ends close at once. The other end is still to hear
+// that its opener has all.
+func shortStream(t *testing.T, from, to *Node) *Stream {
+	t.Helper()
+	near, far := openStream(t, from, to)
+	_ = near.CloseWrite()
+	readsAll(t, far, nil)
+	far.Close()
+	readsAll(t, near, nil)
+	near.Close()
+	return near
+}
+
 // A node that closes, or disconnects a peer, says first that it has all.
 func TestSpareIsGivenUpInOrder(t *testing.T) {
 	for name, end := range map[string]func(from, to *Node){
@@ -221,12 +234,7 @@ func TestSpareIsGivenUpInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
-			near, far := openStream(t, from, to)
-			_ = near.CloseWrite()
-			readsAll(t, far, nil)
-			far.Close()
-			readsAll(t, near, nil)
-			near.Close()
+			shortStream(t, from, to)
 			end(from, to)
 			until(t, "no stream waits at the other end", func() bool { return len(to.durables.all()) == 0 })
 		})
@@ -236,12 +244,7 @@ func TestSpareIsGivenUpInOrder(t *testing.T) {
 // A stream on which nothing is written still says that the one before has ended.
 func TestNextStreamSaysThatTheOpenerHasAll(t *testing.T) {
 	from, to := newTestPair(t, "/ip4/127.0.0.1/tcp/0")
-	near, far := openStream(t, from, to)
-	_ = near.CloseWrite()
-	readsAll(t, far, nil)
-	far.Close()
-	readsAll(t, near, nil)
-	near.Close()
+	before := shortStream(t, from, to)
 	l, err := to.Listen("/test/2")
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +255,7 @@ func TestNextStreamSaysThatTheOpenerHasAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer next.Reset()
-	until(t, "the one before is forgotten", func() bool { return to.durables.find(from.ID(), durableOf(t, near).id) == nil })
+	until(t, "the one before is forgotten", func() bool { return to.durables.find(from.ID(), durableOf(t, before).id) == nil })
 }
 
 // A hello that comes after the one that resumes its stream changes nothing.

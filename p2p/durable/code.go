@@ -14,10 +14,11 @@ const (
 	CodeBusy       = 6 // there are too many streams
 )
 
-// CodeOf returns the code for why an end is over.
+// CodeOf returns the code for why an end is over. One that is done, with no error, is
+// known no more.
 func CodeOf(err error) uint32 {
 	switch {
-	case errors.Is(err, ErrUnknown):
+	case err == nil || errors.Is(err, ErrUnknown):
 		return CodeUnknown
 	case errors.Is(err, ErrProtocol):
 		return CodeProtocol

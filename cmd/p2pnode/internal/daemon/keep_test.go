@@ -157,6 +157,20 @@ func sameExposed(a, b control.Exposed) bool {
 		slices.Equal(a.Allow, b.Allow) && slices.Equal(a.Deny, b.Deny)
 }
 
+// takePort ends a node, and has another program listen where a forward of it did.
+func takePort(t *testing.T, d *Daemon, f control.Forward) net.Listener {
+	t.Helper()
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", f.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	return other
+}
+
 // A node whose port another program has at its start runs all the same, says so, and
 // listens once the port is free.
 func TestPortInUseAtRestart(t *testing.T) {
@@ -164,14 +178,7 @@ func TestPortInUseAtRestart(t *testing.T) {
 	d := restored(t, dir)
 	taken := mustForward(t, d, control.Forward{Listen: "0", Target: "bob/web"})
 	free := mustForward(t, d, control.Forward{Listen: "0", Target: "bob/db"})
-	if err := d.close(); err != nil {
-		t.Fatal(err)
-	}
-	other, err := net.Listen("tcp", taken.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := takePort(t, d, taken)
 	d = restored(t, dir)
 	at := func(listen string) control.Forward {
 		for _, f := range d.listForwards() {
@@ -203,14 +210,7 @@ func TestUnforwardOfOneThatIsDown(t *testing.T) {
 	dir := t.TempDir()
 	d := restored(t, dir)
 	f := mustForward(t, d, control.Forward{Listen: "0", Target: "bob/web"})
-	if err := d.close(); err != nil {
-		t.Fatal(err)
-	}
-	other, err := net.Listen("tcp", f.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := takePort(t, d, f)
 	d = restored(t, dir)
 	if err := d.unforward(f.Listen); err != nil {
 		t.Fatalf("unforward = %v", err)
@@ -227,14 +227,7 @@ func TestRetryGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	d := restored(t, dir)
 	f := mustForward(t, d, control.Forward{Listen: "0", Target: "bob/web"})
-	if err := d.close(); err != nil {
-		t.Fatal(err)
-	}
-	other, err := net.Listen("tcp", f.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := takePort(t, d, f)
 	s := serve(t, openIn(t, dir))
 	if n, err := s.Status(testContext(t)); err != nil || len(n.Forwards) != 1 || n.Forwards[0].Down == "" {
 		t.Fatalf("Status = %+v, %v, want a forward that is down", n.Forwards, err)
