@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/p2pnode/p2pnode/cmd/p2pnode/internal/control"
@@ -18,11 +17,8 @@ import (
 
 // A forwarded is a forward, or one that is to be.
 type forwarded struct {
-	// Never changed.
-	want    control.Forward // as it was asked for
-	listen  forward.Address
-	forward *forward.Forward
-	down    error // why it does not listen; then the one before is nil
+	want control.Forward // as it was asked for; never changed
+	listening
 }
 
 // forward begins a forward that somebody has asked for.
@@ -102,7 +98,7 @@ func parseForward(want control.Forward) (*forwarded, error) {
 	if want.WaitDirect < 0 || want.WaitDirect > maxWaitDirect {
 		return nil, badRequestf("%v is not how long to wait for a direct path: want 0s to %v", want.WaitDirect, maxWaitDirect)
 	}
-	return &forwarded{want: want, listen: addr}, nil
+	return &forwarded{want, listening{listen: addr}}, nil
 }
 
 // startForward begins to listen.
@@ -118,16 +114,8 @@ func (d *Daemon) startForward(f *forwarded) error {
 	if err != nil {
 		return err
 	}
-	f.forward, f.down = started, nil
+	f.socket, f.down = started, nil
 	return nil
-}
-
-// close ends the forward, if it is there.
-func (f *forwarded) close() error {
-	if f.forward == nil {
-		return nil
-	}
-	return f.forward.Close()
 }
 
 const (
@@ -188,31 +176,12 @@ func (d *Daemon) dropForward(f *forwarded) error {
 func (d *Daemon) forwardAt(addr forward.Address) *forwarded {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for name, f := range d.forwards {
-		if names(addr, name, f.listen) {
+	for _, f := range d.forwards {
+		if f.isAt(addr) {
 			return f
 		}
 	}
 	return nil
-}
-
-// names tells whether an address is that of what listens, or was asked to: what
-// "localhost" is, only the system knows. Many may have been asked to listen at a free
-// port, so that names none.
-func names(addr forward.Address, name string, asked forward.Address) bool {
-	return name == addr.String() || asked == addr && !anyPort(addr)
-}
-
-func anyPort(a forward.Address) bool {
-	return a.Network() != "unix" && strings.HasSuffix(a.String(), ":0")
-}
-
-// name is the address by which a forward is known: where it listens, or is to.
-func (f *forwarded) name() string {
-	if f.forward == nil {
-		return f.listen.String()
-	}
-	return f.forward.Address().String()
 }
 
 // event returns what happens to the forward.
@@ -223,10 +192,7 @@ func (f *forwarded) event(kind control.EventKind) control.Event {
 // view tells of a forward, without counts if it is down.
 func (f *forwarded) view() control.Forward {
 	v := f.want
-	v.Version, v.Listen, v.Down = control.Version, f.name(), errorText(f.down)
-	if f.forward != nil {
-		v.Counts = counts(f.forward.Stats())
-	}
+	v.Version, v.Listen, v.Down, v.Counts = control.Version, f.name(), errorText(f.down), f.counts()
 	return v
 }
 

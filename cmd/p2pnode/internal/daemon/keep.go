@@ -240,7 +240,7 @@ func (d *Daemon) retry() {
 		if old.down == nil {
 			continue
 		}
-		f := &forwarded{want: old.want, listen: old.listen}
+		f := &forwarded{old.want, listening{listen: old.listen}}
 		d.again("forward "+name, old.down, d.startForward(f), f.close, func() {
 			delete(d.forwards, name)
 			d.forwards[f.name()] = f
@@ -250,7 +250,7 @@ func (d *Daemon) retry() {
 		if old.down == nil {
 			continue
 		}
-		p := &proxied{want: old.want, listen: old.listen}
+		p := &proxied{old.want, listening{listen: old.listen}}
 		d.again("proxy "+name, old.down, d.startProxy(p), p.close, func() {
 			delete(d.proxies, name)
 			d.proxies[p.name()] = p

@@ -14,11 +14,8 @@ import (
 
 // A proxied is a proxy, or one that is to be.
 type proxied struct {
-	// Never changed.
-	want   control.Proxy // as it was asked for
-	listen forward.Address
-	proxy  *forward.Proxy
-	down   error // why it does not listen; then the one before is nil
+	want control.Proxy // as it was asked for; never changed
+	listening
 }
 
 // beginProxy begins a proxy that somebody has asked for.
@@ -49,7 +46,7 @@ func parseProxy(want control.Proxy) (*proxied, error) {
 	if err != nil {
 		return nil, badRequest{err}
 	}
-	return &proxied{want: want, listen: addr}, nil
+	return &proxied{want, listening{listen: addr}}, nil
 }
 
 // startProxy begins to listen.
@@ -65,16 +62,8 @@ func (d *Daemon) startProxy(p *proxied) error {
 	if err != nil {
 		return err
 	}
-	p.proxy, p.down = started, nil
+	p.socket, p.down = started, nil
 	return nil
-}
-
-// close ends the proxy, if it is there.
-func (p *proxied) close() error {
-	if p.proxy == nil {
-		return nil
-	}
-	return p.proxy.Close()
 }
 
 // hintOf returns what to do about a failure, for a program that uses a proxy.
@@ -117,20 +106,12 @@ func (d *Daemon) dropProxy(p *proxied) error {
 func (d *Daemon) proxyAt(addr forward.Address) *proxied {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for name, p := range d.proxies {
-		if names(addr, name, p.listen) {
+	for _, p := range d.proxies {
+		if p.isAt(addr) {
 			return p
 		}
 	}
 	return nil
-}
-
-// name is the address by which a proxy is known: where it listens, or is to.
-func (p *proxied) name() string {
-	if p.proxy == nil {
-		return p.listen.String()
-	}
-	return p.proxy.Address().String()
 }
 
 // event returns what happens to the proxy.
@@ -141,10 +122,7 @@ func (p *proxied) event(kind control.EventKind) control.Event {
 // view tells of a proxy, without counts if it is down.
 func (p *proxied) view() control.Proxy {
 	v := p.want
-	v.Version, v.Listen, v.Down = control.Version, p.name(), errorText(p.down)
-	if p.proxy != nil {
-		v.Counts = counts(p.proxy.Stats())
-	}
+	v.Version, v.Listen, v.Down, v.Counts = control.Version, p.name(), errorText(p.down), p.counts()
 	return v
 }
 
